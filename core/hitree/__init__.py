@@ -1,0 +1,1 @@
+"""What every room of HiTree shares: drawings, instruction trees, errors, the wire."""

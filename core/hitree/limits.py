@@ -1,0 +1,27 @@
+"""The one table of limits: both doors, the embedded engine and the SDK check against it."""
+
+from dataclasses import asdict, dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a request may hold; a request beyond a limit is refused at the door."""
+
+    drawing_strokes: int = 512  # strokes of a drawing to annotate, describe or score
+    drawing_points: int = 20_000  # points of such a drawing
+    canvas_strokes: int = 128  # strokes of a canvas to continue
+    canvas_points: int = 2_000  # points of such a canvas
+    text_characters: int = 500  # characters of a prompt or an instruction
+    plan_nodes: int = 64  # nodes of a plan
+    message_bytes: int = 4 * 1024 * 1024  # bytes of one message
+    candidates: int = 16  # drawings made and ranked for one request
+    sessions_per_key: int = 8  # live sessions of one API key
+    max_points: int = 2_000  # points that one request may draw
+    frame_margin: int = 1_024  # units that a coordinate may lie outside the frame
+
+    def as_dict(self) -> dict[str, int]:
+        """The table as plain numbers, for ``ModelInfo``."""
+        return asdict(self)
+
+
+LIMITS = Limits()

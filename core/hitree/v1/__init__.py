@@ -1,0 +1,1 @@
+"""The wire contract's messages and stubs, generated from proto/ by scripts/generate."""
