@@ -92,7 +92,7 @@ def load(path: Path) -> Bundle:
     """
     manifest = _read_manifest(path / MANIFEST)
     for name, expected in manifest.sha256.items():
-        if Path(name).name != name:  # would read outside the folder
+        if Path(name).name != name or name in ("", ".."):  # would read outside the folder
             raise BundleCorrupt(f"{path / MANIFEST} names {name!r}, which is no plain file name")
         _check_file(path / name, expected)
     for name in (*manifest.graphs.values(), manifest.decoder.file, manifest.generator.file):

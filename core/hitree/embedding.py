@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from zipfile import BadZipFile
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -77,15 +78,16 @@ class TokenVectors:
 
     def sentence(self, text: str) -> NDArray[np.float32]:
         """The mean vector of a text: (E,) of length 1; zeros for a text without tokens."""
-        mean = self.vectors(text).mean(axis=0)
-        return mean / np.float32(np.linalg.norm(mean) or 1)
+        mean: NDArray[np.float32] = self.vectors(text).mean(axis=0)
+        mean /= np.linalg.norm(mean) or 1
+        return mean
 
 
 def _load_table(path: Path) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             table, scale = arrays["table"], arrays["scale"]
-    except (ValueError, KeyError, OSError, EOFError) as exc:
+    except (ValueError, KeyError, OSError, EOFError, TypeError, BadZipFile) as exc:
         raise BundleCorrupt(f"{path} holds no table: {exc}; export the bundle again") from exc
     if table.dtype != np.int8 or table.ndim != 2 or scale.shape != table.shape[:1]:
         raise BundleCorrupt(f"{path} has a table of another form; export the bundle again")
@@ -94,6 +96,9 @@ def _load_table(path: Path) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
 
 def _load_tokenizer(path: Path) -> Tokenizer:
     try:
-        return Tokenizer.from_str(path.read_text(encoding="utf-8"))
+        tokenizer = Tokenizer.from_str(path.read_text(encoding="utf-8"))
     except Exception as exc:  # tokenizers raises bare Exception
         raise BundleCorrupt(f"{path} is no tokenizer: {exc}; export the bundle again") from exc
+    tokenizer.no_padding()  # the file asks for both, for the transformer that it was made for
+    tokenizer.no_truncation()
+    return tokenizer

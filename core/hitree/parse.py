@@ -64,7 +64,8 @@ DEFAULT = Weights()
 
 def greedy(n: int, scores: SegmentScorer, weights: Weights = DEFAULT) -> Node:
     """Split the whole, then each half, at its best place; n >= 1 strokes."""
-    table, splits = _Table(n, scores, weights), {}
+    table = _Table(n, scores, weights)
+    splits: dict[Span, int] = {}
     level = [(0, n)]
     while level := [(i, j) for i, j in level if j - i > 1]:
         table.ask((half for i, j in level for k in range(i + 1, j) for half in ((i, k), (k, j))))
@@ -79,7 +80,8 @@ def cky(n: int, scores: SegmentScorer, weights: Weights = DEFAULT) -> Node:
 
     Drawings of more than `CKY_LEAVES` strokes are first merged bottom up to so many units.
     """
-    table, splits = _Table(n, scores, weights), {}
+    table = _Table(n, scores, weights)
+    splits: dict[Span, int] = {}
     cuts = _merge(table, splits, leave=CKY_LEAVES)
     units = len(cuts) - 1
     table.ask((cuts[a], cuts[b]) for a in range(units) for b in range(a + 1, units + 1))
@@ -97,7 +99,8 @@ def cky(n: int, scores: SegmentScorer, weights: Weights = DEFAULT) -> Node:
 
 def bottom_up(n: int, scores: SegmentScorer, weights: Weights = DEFAULT) -> Node:
     """Merge the two neighbours whose union scores best until one is left; n >= 1 strokes."""
-    table, splits = _Table(n, scores, weights), {}
+    table = _Table(n, scores, weights)
+    splits: dict[Span, int] = {}
     _merge(table, splits, leave=1)
     return table.tree(splits)
 
@@ -188,11 +191,11 @@ class _Table:
             if j - i > 1:
                 k = splits[i, j]
                 waiting += [(k, j, nodes[-1].id), (i, k, nodes[-1].id)]
-        return _link(nodes)
+        return link(nodes)
 
 
-def _link(nodes: list[Node]) -> Node:
-    """Set the children of nodes given in preorder; `tree.build` without the limit on size."""
+def link(nodes: list[Node]) -> Node:
+    """Set the children of nodes given in preorder; `tree.build` without its limit on size."""
     children: list[list[Node]] = [[] for _ in nodes]
     for node in reversed(nodes):
         linked = replace(node, children=tuple(reversed(children[node.id])))
@@ -218,7 +221,7 @@ def prune(root: Node, *, max_nodes: int, threshold: float) -> Node:
     inside = plans[root.id].inside
     count = int(np.argmax(inside[:max_nodes])) if len(inside) else 0
     _keep(kept, plans, root, None, count)
-    return _link(kept)
+    return link(kept)
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,7 +21,10 @@ def lengths(points: Points) -> NDArray[np.float64]:
 
 
 def space(points: Points, spacing: float) -> Points:
-    """Resample one polyline every ``spacing`` along its length; both ends are kept."""
+    """Resample one polyline every ``spacing`` along its length; both ends are kept.
+
+    A polyline without length becomes its one point.
+    """
     travelled = lengths(points)
     at = np.append(np.arange(0, travelled[-1], spacing), travelled[-1])
     return np.stack([np.interp(at, travelled, column) for column in points.T], axis=1)
@@ -77,4 +80,5 @@ def _distances(points: Points, starts: Points, ends: Points) -> NDArray[np.float
     square = (along**2).sum(axis=1)
     share = ((points - starts) * along).sum(axis=1) / np.where(square > 0, square, 1)
     away = points - starts - np.clip(share, 0, 1)[:, None] * along
-    return np.hypot(away[:, 0], away[:, 1])
+    found: NDArray[np.float64] = np.hypot(away[:, 0], away[:, 1])
+    return found

@@ -58,8 +58,8 @@ def simplify(strokes: Iterable[object]) -> Drawing:
     if not all(np.isfinite(stroke).all() for stroke in raw):
         raise NotFinite("a coordinate is NaN or infinite; send finite numbers")
     left, top, right, bottom = bounds(raw)
-    scale = LARGEST / (max(right - left, bottom - top) or LARGEST)
-    moved = [(stroke.astype(np.float64) - (left, top)) * scale for stroke in raw]
+    side = max(right - left, bottom - top) or LARGEST
+    moved = [(stroke.astype(np.float64) - (left, top)) * LARGEST / side for stroke in raw]
     dense = [space(stroke, SPACING) for stroke in moved]
     points, cuts = np.concatenate(dense), np.cumsum([len(stroke) for stroke in dense])
     kept = keep_shape(points, np.append(0, cuts[:-1]), EPSILON)

@@ -95,7 +95,7 @@ def _sequences(value: object, name: str) -> list[Rows]:
     items = value.value() if isinstance(value, _Array) else value
     if not isinstance(items, list):
         raise ValueError(f"{name} holds no list of sequences")
-    arrays = [item.value() if isinstance(item, _Array) else item for item in items]
+    arrays: list[Any] = [item.value() if isinstance(item, _Array) else item for item in items]
     if not all(isinstance(array, np.ndarray) for array in arrays):
         raise ValueError(f"{name} holds something else than arrays of numbers")
     return arrays
