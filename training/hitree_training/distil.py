@@ -65,7 +65,8 @@ def project(outputs: NDArray[np.float32]) -> NDArray[np.float32]:
     rank = np.arange(1, len(outputs) + 1)
     probability = 1 / rank / np.sum(1 / rank)
     weight = RARITY / (RARITY + probability)
-    return (centred @ components[:WIDTH].T * weight[:, None]).astype(np.float32)
+    projected: NDArray[np.float32] = centred @ components[:WIDTH].T * weight[:, None]
+    return projected.astype(np.float32)
 
 
 if __name__ == "__main__":

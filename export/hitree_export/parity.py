@@ -1,0 +1,306 @@
+"""Whether the graphs do what the networks do, and rows what they do alone.
+
+Rounding differs in the last bits between torch and ONNX Runtime, and the decoder rounds offsets to
+its grid and compares uniforms with probabilities: a last bit may flip a choice, very rarely. So
+state is compared within a tolerance, choices by how often they agree. Rows of one graph among
+themselves are compared bit by bit: a drawing must not depend on what else is being drawn, and must
+go on exactly from the points that were sent.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnxruntime as ort  # type: ignore[import-untyped]  # has no types
+import torch
+
+from hitree.drawing import CENTRE
+from hitree.stroke5 import snap
+from hitree_export.graphs import DecoderStep, ExportError, GeneratorStep
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from numpy.typing import NDArray
+    from torch import Tensor, nn
+
+    from hitree.bundle import StepGraph
+    from hitree_export.graphs import Graphs
+    from hitree_export.networks import Networks
+
+    Array = NDArray[np.float32] | NDArray[np.int64]
+    Feed = dict[str, Array]
+    Run = Callable[[Feed], Feed]
+
+MOST_ROWS = 256  # a batch of the engine
+SEQUENCES, STEPS = 32, 60  # of whole sequences
+TOLERANCE = 1e-3  # of state, log-probabilities and embeddings
+AGREE_STEP = 0.99  # share of single rows whose choice agrees
+AGREE_SEQUENCE = 0.9  # share of whole sequences that agree to the end
+THREADS = (1, 2)  # bit equality is checked under each
+
+
+class ParityError(ExportError):
+    """A graph does not do what its network does."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was found."""
+
+    step_agreement: float  # share of single decoder rows whose choice agrees with torch
+    sequence_agreement: float  # share of whole sequences that agree to the end
+    largest_difference: float  # of any compared state, embedding or log-probability
+
+
+def check(networks: Networks, graphs: Graphs) -> Report:
+    """Compare all graphs with their networks.
+
+    Raises:
+        ParityError: they differ, or a row depends on its neighbours.
+    """
+    step = graphs.files[graphs.decoder.file]
+    ours, theirs = _runner(step), _torch(DecoderStep(networks.decoder), graphs.decoder)
+    agreement, difference = _one_step(ours, theirs, graphs.decoder)
+    sequences = _sequences(ours, theirs, graphs.decoder)
+    differences = [difference, *_feed_forward(networks, graphs), _words(networks, graphs)]
+    for threads in THREADS:
+        run = _runner(step, threads)
+        check_neighbours(run, graphs.decoder)
+        _check_alone(run, graphs.decoder)
+        _check_resume(run, graphs.decoder)
+    return Report(agreement, sequences, max(differences))
+
+
+# ---- the decoder -------------------------------------------------------------------------------
+
+
+def _one_step(ours: Run, theirs: Run, graph: StepGraph) -> tuple[float, float]:
+    """One step from many states: how often the choices agree, how far the rest is apart."""
+    feed = mixed_rows(graph, MOST_ROWS, seed=1)
+    found, expected = ours(feed), theirs(feed)
+    same = np.isclose(found["row_out"], expected["row_out"]).all(axis=1)
+    same &= (found["segment_end"] == expected["segment_end"]).all(axis=1)
+    _require(same.mean() >= AGREE_STEP, f"{same.mean():.1%} of single rows agree with torch")
+    apart = max(_apart(name, found[name][same], expected[name][same]) for name in found)
+    return float(same.mean()), apart
+
+
+def _sequences(ours: Run, theirs: Run, graph: StepGraph) -> float:
+    """Whole sequences under the same noise: the share that agrees to the end."""
+    feed = mixed_rows(graph, SEQUENCES, seed=2)
+    close = np.isclose(_draw(ours, graph, feed).rows, _draw(theirs, graph, feed).rows)
+    same = np.asarray(close).all(axis=(0, 2))  # (steps, rows, 5) -> (rows,)
+    _require(same.mean() >= AGREE_SEQUENCE, f"{same.mean():.1%} of sequences agree with torch")
+    return float(same.mean())
+
+
+def check_neighbours(run: Run, graph: StepGraph) -> None:
+    """Rows of batches of every size from 1 to 256 against one batch of 256, bit by bit.
+
+    Raises:
+        ParityError: a row differs.
+    """
+    feed = mixed_rows(graph, MOST_ROWS, seed=3)
+    whole = run(feed)
+    rng = np.random.default_rng(4)
+    for size in range(1, MOST_ROWS):
+        at = int(rng.integers(0, MOST_ROWS - size + 1))
+        part = run({name: value[at : at + size] for name, value in feed.items()})
+        for name, value in part.items():
+            _require(
+                value.tobytes() == whole[name][at : at + size].tobytes(),
+                f"{name} of a row in a batch of {size} differs from the same row among "
+                f"{MOST_ROWS}; rows must not depend on their neighbours",
+            )
+
+
+def _check_alone(run: Run, graph: StepGraph) -> None:
+    """Whole sequences in a batch against the same ones drawn alone, bit by bit."""
+    feed = mixed_rows(graph, SEQUENCES, seed=5)
+    together = _draw(run, graph, feed).rows
+    for row in range(0, SEQUENCES, SEQUENCES // 4):
+        one = {name: value[row : row + 1] for name, value in feed.items()}
+        alone = _draw(run, graph, one, first=row).rows
+        _require(
+            alone.tobytes() == together[:, row : row + 1].tobytes(),
+            "a sequence drawn alone differs from the same one drawn in a batch",
+        )
+
+
+def _check_resume(run: Run, graph: StepGraph) -> None:
+    """The state rebuilt from the points that were sent against the state itself, bit by bit."""
+    feed = mixed_rows(graph, SEQUENCES, seed=9)
+    drawn = _draw(run, graph, feed)
+    # On the wire are absolute positions; a replica takes their differences.
+    positions = np.cumsum(drawn.rows[..., :2], axis=0, dtype=np.float32) + np.float32(CENTRE)
+    sent = drawn.rows.copy()
+    sent[..., :2] = np.diff(positions, axis=0, prepend=np.float32(CENTRE))
+    rebuilt = _draw(run, graph, feed, forced=sent)
+    for name, value in drawn.state.items():
+        _require(
+            np.array_equal(rebuilt.state[name], value),
+            f"{name} rebuilt from the points differs from what it was; drawings cannot resume",
+        )
+
+
+def mixed_rows(graph: StepGraph, rows: int, seed: int) -> Feed:
+    """Inputs and states of all kinds side by side: forced and free, hot and cold, begun and not."""
+    rng = np.random.default_rng(seed)
+    tensors = (*graph.inputs, *graph.state)
+    feed: Feed = {t.name: rng.random((rows, *t.shape), dtype=np.float32) for t in tensors}
+    feed["noise"] = np.clip(feed["noise"].astype(np.float32), 1e-6, 1 - 1e-6)
+    flags = np.eye(3, dtype=np.float32)[rng.integers(0, 3, rows)]
+    moves = rng.integers(-80, 80, (rows, 2)).astype(np.float32) / 4
+    feed["forced"] = np.concatenate([moves, flags], axis=1)
+    feed["row"] = np.concatenate([moves[::-1], flags[::-1]], axis=1)
+    feed["force"] = (rng.random((rows, 1)) < 0.2).astype(np.float32)
+    feed["may_end"] = (rng.random((rows, 1)) < 0.7).astype(np.float32)
+    feed["temperature"] = feed["temperature"] * np.float32(1.2) + np.float32(0.1)
+    for name in ("position", "start"):
+        feed[name] = snap(feed[name].astype(np.float32) * 256)
+    for name in ("condition", "h", "c"):
+        feed[name] = feed[name] * np.float32(2) - np.float32(1)
+    return feed
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """Sequences that were drawn side by side."""
+
+    rows: NDArray[np.float32]  # (steps, sequences, 5)
+    state: Feed  # after the last step
+
+
+def _draw(
+    run: Run,
+    graph: StepGraph,
+    inputs: Feed,
+    *,
+    first: int = 0,
+    forced: NDArray[np.float32] | None = None,
+) -> _Drawn:
+    """Draw from the initial state; row r has the noise of sequence ``first + r``.
+
+    Where ``forced`` (steps, sequences, 5) is given, these rows are made and nothing is sampled.
+    """
+    rows = len(inputs["noise"])
+    feed = dict(inputs, force=np.full((rows, 1), forced is not None, np.float32))
+    for tensor in graph.state:
+        one = np.zeros(tensor.shape, np.float32)
+        one.reshape(-1)[:] = tensor.initial  # a single value fills all
+        feed[tensor.name] = np.repeat(one[None], rows, axis=0)
+    noise = np.random.default_rng(6).random((STEPS, SEQUENCES, graph.noise), dtype=np.float32)
+    noise = np.clip(noise, 1e-6, 1 - 1e-6)[:, first : first + rows]
+    made = []
+    for step in range(STEPS):
+        feed["noise"] = np.ascontiguousarray(noise[step])
+        if forced is not None:
+            feed["forced"] = forced[step]
+        out = run(feed)
+        feed |= {tensor.name: out[tensor.output] for tensor in graph.state}
+        made.append(out["row_out"])
+    return _Drawn(np.stack(made), {tensor.name: feed[tensor.name] for tensor in graph.state})
+
+
+# ---- the other graphs --------------------------------------------------------------------------
+
+
+def _feed_forward(networks: Networks, graphs: Graphs) -> Iterable[float]:
+    """Every graph at sizes other than those that it was traced with; the differences."""
+    rng = np.random.default_rng(7)
+    width = networks.token_width
+
+    def vectors(*shape: int) -> NDArray[np.float32]:
+        return rng.standard_normal((*shape, width), dtype=np.float32)
+
+    mask = (np.arange(9) < rng.integers(1, 10, (5, 3, 1))).astype(np.float32)  # (5, 3, 9)
+    mask[::2, 2] = 0  # levels that do not exist
+    stack = {"stack": vectors(5, 3, 9), "stack_mask": mask, "subject": vectors(5)}
+    texts = {"tokens": vectors(5, 9), "mask": mask[:, 0]}
+    spans = np.array([(i, j) for i in range(11) for j in range(i + 1, 12)], np.int64)
+    strokes = rng.standard_normal((11, 32, 4), dtype=np.float32)
+    segments: Feed = {"strokes": strokes, "spans": spans[spans[:, 1] <= len(strokes)]}
+    decoder, generator, scorer = networks.decoder, networks.generator, networks.scorer
+    cases: dict[str, tuple[Callable[..., Tensor], Feed]] = {
+        "condition": (decoder.encode, dict(stack)),
+        "generator_expand": (generator.expand, dict(stack)),
+        "generator_describe": (
+            generator.describe,
+            segments | {"subject": vectors(len(segments["spans"]))},
+        ),
+        "scorer_segments": (scorer.segments, segments),
+        "scorer_texts": (scorer.texts, dict(texts)),
+    }
+    for name, (function, feed) in cases.items():
+        (found,) = _runner(graphs.files[graphs.feed_forward[name]])(feed).values()
+        with torch.inference_mode():
+            expected = function(*(torch.from_numpy(value) for value in feed.values())).numpy()
+        yield _apart(name, found, expected)
+
+
+def _words(networks: Networks, graphs: Graphs) -> float:
+    """The generator's step over whole sentences of the same words."""
+    graph = graphs.generator
+    ours = _runner(graphs.files[graph.file])
+    theirs = _torch(GeneratorStep(networks.generator), graph)
+    rng = np.random.default_rng(8)
+    hidden, words = graph.state[0].shape[0], graph.outputs[0].shape[0]
+    context = np.tanh(rng.standard_normal((5, hidden), dtype=np.float32))
+    states = [context, context]
+    largest = 0.0
+    for _ in range(12):
+        token = rng.integers(0, words, 5)
+        outs = [
+            run({"token": token, "context": context, "h": h})
+            for run, h in zip((ours, theirs), states, strict=True)
+        ]
+        largest = max(largest, *(_apart(f"generator {n}", outs[0][n], outs[1][n]) for n in outs[0]))
+        states = [out["h_out"] for out in outs]
+    return largest
+
+
+# ---- running and comparing -----------------------------------------------------------------------
+
+
+def _runner(model: bytes, threads: int = 1) -> Run:
+    """A graph on the CPU as a function from named arrays to named arrays."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # runs are short
+    session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+
+    def run(feed: Feed) -> Feed:
+        return dict(zip(names, session.run(names, feed), strict=True))
+
+    return run
+
+
+def _torch(module: nn.Module, graph: StepGraph) -> Run:
+    """A step as torch runs it, under the names of its graph."""
+    module.eval()
+    inputs = [t.name for t in (*graph.inputs, *graph.state)]
+    outputs = [t.name for t in graph.outputs] + [t.output for t in graph.state]
+
+    @torch.inference_mode()
+    def run(feed: Feed) -> Feed:
+        results = module(*(torch.from_numpy(feed[name]) for name in inputs))
+        return {name: r.numpy() for name, r in zip(outputs, results, strict=True)}
+
+    return run
+
+
+def _apart(name: str, found: Array, expected: Array) -> float:
+    """The largest difference, which must be within the tolerance."""
+    _require(found.shape == expected.shape, f"{name} has shape {found.shape}, {expected.shape} due")
+    largest = float(np.abs(found - expected).max(initial=0.0))
+    _require(largest <= TOLERANCE, f"{name} is {largest:.2g} off what torch computes")
+    return largest
+
+
+def _require(holds: object, message: str) -> None:
+    if not holds:
+        raise ParityError(f"{message}; nothing was written")

@@ -1,0 +1,233 @@
+"""The composition root: settings, backend, service, and the two doors in one event loop.
+
+Start: both ports are bound, gRPC answers NOT_SERVING, the bundle is loaded, then calls are
+welcome. Stop (SIGTERM, Ctrl-C): readiness flips while both doors still listen, drawings that run
+may finish for ``drain_seconds``, then the doors close. A second signal skips the wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import threading
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+import uvicorn
+
+from hitree.errors import PortBusy
+from hitree_server import logs
+from hitree_server.backend import load
+from hitree_server.http import door
+from hitree_server.metrics import Metrics
+from hitree_server.rpc.server import RpcServer
+from hitree_server.service import Service
+from hitree_server.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from hitree_server.backend import Backend
+
+HEALTH_SECONDS = 1.0  # between two looks at the engine for the gRPC health service
+LAST_WORDS_SECONDS = 0.5  # for streams that were broken off to tell so
+BACKLOG = 2048
+
+log = logs.logger(__name__)
+
+
+class App:
+    """One serving process: the service and its gRPC door; the HTTP door is built around it."""
+
+    def __init__(
+        self, settings: Settings, open_backend: Callable[[Settings], Backend] = load
+    ) -> None:
+        self.settings = settings
+        self.metrics = Metrics()
+        self.service = Service(settings, self.metrics)
+        self.stopping = asyncio.Event()  # set it to have the process drain and stop
+        self.hurry = asyncio.Event()  # set it to have draining not wait
+        self._open_backend = open_backend
+        self._backend: Backend | None = None
+        self._rpc: RpcServer | None = None
+        self._watch: asyncio.Task[None] | None = None
+
+    @property
+    def ready(self) -> bool:
+        """Whether calls are welcome: started, not stopping, and the engine works."""
+        return self.service.ready and self._backend is not None and self._backend.engine.ready
+
+    @property
+    def grpc_port(self) -> int:
+        """The port that the gRPC door listens on; 0 before it does."""
+        return self._rpc.port if self._rpc else 0
+
+    async def start(self) -> None:
+        """Open the gRPC door, load the bundle, welcome calls; does nothing the second time.
+
+        Raises:
+            PortBusy: the gRPC port is taken; nothing was started.
+            HiTreeError: what `hitree_server.backend.load` raises; nothing is left running.
+        """
+        if self._rpc is not None:
+            return
+        self._rpc = RpcServer(self.service, self.settings.host, self.settings.grpc_port)
+        await self._rpc.start()
+        try:
+            self._backend = await asyncio.to_thread(self._open_backend, self.settings)
+        except BaseException:
+            await self.stop()
+            raise
+        self.metrics.watch(self._backend.engine.stats)
+        self.service.open(self._backend)
+        self._watch = asyncio.create_task(self._keep_health(self._rpc))
+
+    async def drain(self) -> None:
+        """Refuse new calls, let those that run finish for ``drain_seconds``, break off the rest."""
+        self.service.close()
+        if self._rpc is not None:
+            await self._rpc.set_ready(False)
+        await self._idle(self.settings.drain_seconds)
+        if self._backend is not None:
+            await asyncio.to_thread(self._backend.engine.stop)
+        self.hurry.set()  # whoever drains again need not wait again
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self.service.idle(), LAST_WORDS_SECONDS)
+
+    async def stop(self) -> None:
+        """Drain, then stop the gRPC door and the threads; idempotent."""
+        await self.drain()
+        if self._watch is not None:
+            self._watch.cancel()
+        if self._rpc is not None:
+            await self._rpc.stop(grace=LAST_WORDS_SECONDS)
+        self.service.stop()
+
+    async def _idle(self, seconds: float) -> None:
+        """Wait until no call runs, for ``seconds`` at most, or until somebody is in a hurry."""
+        waits = {asyncio.ensure_future(w) for w in (self.service.idle(), self.hurry.wait())}
+        _, pending = await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        for wait in pending:
+            wait.cancel()
+
+    async def _keep_health(self, rpc: RpcServer) -> None:
+        """Keep the gRPC health service telling what the engine is like."""
+        while not self.stopping.is_set():
+            await rpc.set_ready(self.ready)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self.stopping.wait(), HEALTH_SECONDS)
+
+
+class HttpServer(uvicorn.Server):
+    """Uvicorn in our event loop, which leaves signals to us."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Capture none."""
+        yield
+
+
+def serve(
+    *,
+    host: str | None = None,
+    port: int | None = None,
+    http_port: int | None = None,
+    bundle: str | Path | None = None,
+) -> None:
+    """Serve until a signal; what is None comes from the environment or the default.
+
+    Raises:
+        PortBusy: one of the ports is taken; nothing was started.
+        HiTreeError: a setting is wrong, or the bundle cannot be served.
+    """
+    settings = Settings.of(host=host, grpc_port=port, http_port=http_port, bundle=bundle)
+    handler = logs.install(settings)
+    try:
+        asyncio.run(_serve(settings))
+    finally:
+        logs.remove(handler)
+
+
+async def _serve(settings: Settings) -> None:
+    await run(App(settings))
+
+
+async def run(app: App, on_ready: Callable[[int], None] | None = None) -> None:
+    """Run both doors of ``app`` until `App.stopping` is set; ``on_ready`` gets the HTTP port."""
+    settings = app.settings
+    with listen(settings.host, settings.http_port) as listener:
+        await app.start()
+        server = http_server(app)
+        with _signals(app):
+            stopping = asyncio.create_task(_stop(app, server))
+            port = listener.getsockname()[1]
+            log.info("serving", host=settings.host, grpc_port=app.grpc_port, http_port=port)
+            if on_ready is not None:
+                on_ready(port)
+            try:
+                await server.serve(sockets=[listener])
+            finally:
+                stopping.cancel()
+                await app.stop()
+    log.info("stopped")
+
+
+def http_server(app: App) -> HttpServer:
+    """The HTTP door, ready to serve in this event loop."""
+    config = uvicorn.Config(
+        door(app).to_asgi(),
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=1,  # what runs had its time while draining
+    )
+    return HttpServer(config)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket for the HTTP door.
+
+    Raises:
+        PortBusy: the port is taken.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OSError as exc:
+        raise PortBusy(
+            f"the HTTP port {port} on {host} cannot be opened ({os.strerror(exc.errno or 0)}); "
+            "stop what listens there, or choose another with --http-port or HITREE_HTTP_PORT",
+            details={"port": str(port), "door": "http"},
+        ) from exc
+
+
+async def _stop(app: App, server: HttpServer) -> None:
+    await app.stopping.wait()
+    await app.drain()
+    server.should_exit = True
+
+
+@contextmanager
+def _signals(app: App) -> Iterator[None]:
+    """Have SIGTERM and SIGINT drain and stop; only the main thread can."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def handle() -> None:
+        if app.stopping.is_set():
+            app.hurry.set()
+        app.stopping.set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, handle)
+    try:
+        yield
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)

@@ -1,0 +1,65 @@
+"""What a service answers with: a bundle's models, and the engine that draws."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from hitree import bundle as bundles
+from hitree.v1 import hitree_pb2 as pb
+from hitree_server.annotator import Annotator
+from hitree_server.engine import Engine, EngineSettings
+from hitree_server.engine.device import open_device
+from hitree_server.engine.runner import buckets
+from hitree_server.models import Models
+from hitree_server.planner import Planner
+from hitree_server.settings import bundle_path
+
+if TYPE_CHECKING:
+    from hitree.bundle import Manifest
+    from hitree_server.settings import Settings
+
+
+@dataclass(frozen=True, eq=False)
+class Backend:
+    """One bundle, loaded; its engine runs."""
+
+    manifest: Manifest
+    models: Models
+    planner: Planner
+    annotator: Annotator
+    engine: Engine
+    info: pb.EngineInfo  # how the engine was set up
+
+
+def load(settings: Settings) -> Backend:
+    """Check and load the bundle, and start the engine. Takes seconds.
+
+    Raises:
+        MissingPackage: there is no bundle, or no runtime.
+        BundleIncomplete, BundleCorrupt: the bundle is not what its manifest says.
+        Unavailable: the provider that is asked for is not there.
+    """
+    bundle = bundles.load(bundle_path(settings))
+    models = Models.load(bundle, settings.threads)
+    file = bundle.file(bundle.manifest.decoder.file)
+    device = open_device(file, settings.provider, settings.threads)
+    limits = EngineSettings(max_rows=settings.max_rows, queue_limit=settings.queue_limit)
+    engine = Engine(bundle.manifest.decoder, device, limits)
+    backend = Backend(
+        bundle.manifest, models, Planner(models), Annotator(models), engine, info(settings, engine)
+    )
+    engine.start()  # last, so that no thread is left where something else fails
+    return backend
+
+
+def info(settings: Settings, engine: Engine) -> pb.EngineInfo:
+    """What ``ModelInfo`` tells of an engine."""
+    return pb.EngineInfo(
+        provider=engine.provider,
+        available_providers=[engine.provider],
+        max_rows=settings.max_rows,
+        buckets=buckets(settings.max_rows),
+        threads=settings.threads,
+        queue_limit=settings.queue_limit,
+    )

@@ -1,0 +1,184 @@
+"""Decoding of the instruction generator: beam search and top-k sampling over a step function.
+
+Pure numpy, so that every strategy is tested with a step that knows what it says. All hypotheses
+of a call move through one batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hitree.text import Vocabulary
+
+Floats = NDArray[np.float32]
+Ids = NDArray[np.int64]
+
+State = dict[str, Floats]
+"""What the step hands on, by name: each (rows, …)."""
+
+Step = Callable[[Ids, State], tuple[Floats, State]]
+"""``step(token (R,), state)`` -> log-probabilities (R, V) and the next state."""
+
+_NEVER = (Vocabulary.PAD, Vocabulary.BOS, Vocabulary.UNK)
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """One text of the generator."""
+
+    ids: tuple[int, ...]  # without BOS and EOS
+    log_probs: tuple[float, ...]  # of each id, and of EOS where it was reached
+
+    @property
+    def per_token(self) -> float:
+        """Mean log-probability of a token, so that long texts are not punished."""
+        return sum(self.log_probs) / max(len(self.log_probs), 1)
+
+
+def beam(
+    step: Step, state: State, rows: int, *, width: int, limit: int
+) -> list[tuple[Decoded, ...]]:
+    """The ``width`` best instructions of each of ``rows`` contexts, best first.
+
+    ``state`` holds ``rows`` rows; no text is longer than ``limit`` tokens. A text is judged by its
+    log-probability per token. A width of 1 is greedy decoding.
+    """
+    state = {name: np.repeat(value, width, axis=0) for name, value in state.items()}
+    search = _Search.begin(rows, width, limit)
+    for length in range(limit + 1):
+        log_probs, state = step(search.last, state)
+        _forbid(log_probs, (*_NEVER, Vocabulary.SEP, Vocabulary.LEAF))
+        if length == 0:
+            _forbid(log_probs, (Vocabulary.EOS,))  # an empty text is no instruction
+        if length == limit:
+            ends = log_probs[:, Vocabulary.EOS].copy()
+            log_probs[:] = -np.inf
+            log_probs[:, Vocabulary.EOS] = ends
+        order = search.grow(log_probs, length)
+        if not np.isfinite(search.totals).any():
+            break
+        state = {name: value[order] for name, value in state.items()}
+    return [tuple(sorted(t, key=lambda text: -text.per_token)[:width]) for t in search.done]
+
+
+@dataclass
+class _Search:
+    """The hypotheses of a beam search, all contexts side by side."""
+
+    totals: NDArray[np.float64]  # (R, W) summed log-probability; -inf where nothing lives
+    ids: Ids  # (R, W, limit + 1)
+    log_probs: NDArray[np.float64]  # (R, W, limit + 1)
+    last: Ids  # (R * W,) the token that each hypothesis ends with
+    done: list[list[Decoded]]  # of each context
+
+    @classmethod
+    def begin(cls, rows: int, width: int, limit: int) -> _Search:
+        totals = np.full((rows, width), -np.inf)
+        totals[:, 0] = 0.0  # one hypothesis a context, else all would grow alike
+        shape = (rows, width, limit + 1)
+        start = np.full(rows * width, Vocabulary.BOS, np.int64)
+        return cls(
+            totals, np.zeros(shape, np.int64), np.zeros(shape), start, [[] for _ in range(rows)]
+        )
+
+    def grow(self, log_probs: Floats, length: int) -> Ids:
+        """Add a token to each hypothesis; return the row (R * W,) that each one continues."""
+        rows, width = self.totals.shape
+        step = log_probs.reshape(rows, width, -1)
+        totals = (self.totals[:, :, None] + step).reshape(rows, -1)  # (R, W * V)
+        best = _largest(totals, width)  # (R, W)
+        parent, token = np.divmod(best, step.shape[2])
+        row = np.arange(rows)[:, None]
+        self.totals = totals[row, best]
+        self.ids, self.log_probs = self.ids[row, parent], self.log_probs[row, parent]
+        self.ids[:, :, length] = token
+        self.log_probs[:, :, length] = step[row, parent, token]
+        for r, w in np.argwhere((token == Vocabulary.EOS) & np.isfinite(self.totals)):
+            text = self.ids[r, w, :length], self.log_probs[r, w, : length + 1]
+            self.done[r].append(Decoded(tuple(text[0].tolist()), tuple(text[1].tolist())))
+        self.totals[token == Vocabulary.EOS] = -np.inf
+        self.last = token.ravel()
+        order: Ids = (row * width + parent).ravel()
+        return order
+
+
+def sample(
+    step: Step,
+    state: State,
+    rows: int,
+    *,
+    temperature: float,
+    top_k: int,
+    limit: int,
+    rng: np.random.Generator,
+) -> list[Decoded]:
+    """One expansion a row, sampled among the ``top_k`` most probable tokens of each step.
+
+    The grammar of plan mode is kept: ``LEAF`` stands alone, no instruction is empty. An expansion
+    that is not over after ``limit`` tokens is cut there. ``log_probs`` are the model's own, at
+    temperature 1.
+    """
+    ids: list[list[int]] = [[] for _ in range(rows)]
+    scores: list[list[float]] = [[] for _ in range(rows)]
+    token = np.full(rows, Vocabulary.BOS, np.int64)
+    over = np.zeros(rows, bool)
+    for _ in range(limit):
+        log_probs, state = step(token, state)
+        legal = _legal(log_probs, token)
+        noise = rng.random(rows)  # drawn for all rows, so that a row never depends on the others
+        token = np.where(over, Vocabulary.EOS, _draw(legal, noise, temperature, top_k))
+        for row in np.flatnonzero(~over):
+            scores[row].append(float(log_probs[row, token[row]]))
+            if token[row] != Vocabulary.EOS:
+                ids[row].append(int(token[row]))
+        over |= token == Vocabulary.EOS
+        if over.all():
+            break
+    return [Decoded(tuple(i), tuple(s)) for i, s in zip(ids, scores, strict=True)]
+
+
+def _forbid(log_probs: Floats, ids: tuple[int, ...]) -> None:
+    log_probs[:, list(ids)] = -np.inf
+
+
+def _largest(values: NDArray[np.float64], count: int) -> Ids:
+    """The places of the ``count`` largest values of each row, largest first: (R, count)."""
+    if count == 1:
+        places: Ids = values.argmax(axis=1)[:, None]
+        return places
+    places = np.argpartition(-values, count - 1, axis=1)[:, :count]
+    order = np.argsort(-np.take_along_axis(values, places, axis=1), axis=1, kind="stable")
+    best: Ids = np.take_along_axis(places, order, axis=1)
+    return best
+
+
+def _legal(log_probs: Floats, last: Ids) -> Floats:
+    """What may follow ``last`` in an expansion."""
+    legal = log_probs.copy()
+    _forbid(legal, _NEVER)
+    first, after = last == Vocabulary.BOS, last == Vocabulary.SEP
+    legal[~first, Vocabulary.LEAF] = -np.inf
+    legal[first | after, Vocabulary.EOS] = -np.inf
+    legal[first | after, Vocabulary.SEP] = -np.inf
+    leaf = last == Vocabulary.LEAF
+    ends = legal[leaf, Vocabulary.EOS]
+    legal[leaf] = -np.inf
+    legal[leaf, Vocabulary.EOS] = ends
+    return legal
+
+
+def _draw(legal: Floats, noise: NDArray[np.float64], temperature: float, top_k: int) -> Ids:
+    """Inverse-CDF sampling of one token a row, most probable first."""
+    order = np.argsort(-legal, axis=1, kind="stable")[:, :top_k]  # (R, K)
+    logits = np.take_along_axis(legal, order, axis=1).astype(np.float64) / temperature
+    weights = np.exp(logits - logits[:, :1])
+    cdf = np.cumsum(weights, axis=1)
+    # The last place whose weight is not nil bounds the choice, whatever rounding does.
+    last = (weights > 0).sum(axis=1) - 1
+    place = np.minimum((cdf < noise[:, None] * cdf[:, -1:]).sum(axis=1), last)
+    token: Ids = np.take_along_axis(order, place[:, None], axis=1)[:, 0].astype(np.int64)
+    return token

@@ -1,0 +1,166 @@
+"""Where every row's pen is: counts, budgets and points not yet delivered, all rows at once.
+
+Everything here is an array over rows, so that a step costs a fixed number of numpy calls whatever
+the batch; only rows that reach a boundary are looked at one by one, by the runner.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hitree.stroke5 import END, UP
+
+if TYPE_CHECKING:
+    from hitree_server.engine.sequence import Floats, Integers
+
+FLUSH_POINTS = 64  # most points in one delivery
+FLUSH_SECONDS = 0.033  # longest time that a point waits for company
+TICKS_PER_SECOND = 60  # of pen time
+UNITS_PER_TICK = 8  # how far the pen travels in a tick, down or up
+
+Flags = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Moves:
+    """What the graph made of n rows in one step."""
+
+    previous: Floats  # (n, 2) positions before
+    position: Floats  # (n, 2) positions after
+    row: Floats  # (n, 5) stroke-5 rows
+    segment_end: Floats  # (n,) 1 where the segment is over
+
+
+@dataclass(frozen=True, eq=False)
+class Boundaries:
+    """Which of n rows something has to be done for, each (n,) and false for all but leads."""
+
+    due: Flags  # any of the below, or points to deliver
+    stroke_over: Flags
+    leaf_over: Flags
+    exhausted: Flags
+    points: int  # made in this step
+
+
+class Pens:
+    """Arrays over rows; ``rank`` counts a sequence's rows from its lead, whose points are sent."""
+
+    def __init__(self, rows: int) -> None:
+        self.rank = np.zeros(rows, np.int64)
+        self.key = np.zeros(rows, np.uint64)  # of the noise
+        self.step = np.zeros(rows, np.uint64)  # in the node, forced rows not counted
+        self.cursor = np.zeros(rows, np.int64)  # next row of the prefix, in the pool
+        self.prefix_end = np.zeros(rows, np.int64)
+        self.last_leaf = np.zeros(rows, np.bool_)
+        self.points = np.zeros(rows, np.int64)
+        self.points_leaf = np.zeros(rows, np.int64)
+        self.max_points = np.zeros(rows, np.int64)
+        self.max_points_leaf = np.zeros(rows, np.int64)
+        self.ticks = np.zeros(rows, np.float64)  # of pen time, whole numbers
+        self.open = np.zeros(rows, np.bool_)  # the stroke has points and the pen is down
+        self.pending = np.zeros(rows, np.int64)  # points not delivered
+        self.since = np.zeros(rows, np.float64)  # when the oldest of them was made
+        self.xy = np.zeros((rows, FLUSH_POINTS, 2), np.float32)
+        self.t_ms = np.zeros((rows, FLUSH_POINTS), np.int64)  # pen time at the points of ``xy``
+        self.columns: tuple[NDArray[np.generic], ...] = tuple(vars(self).values())
+        self._index = np.arange(rows)
+
+    def clear(self, rows: slice) -> None:
+        """Make rows as they are before their first step."""
+        for column in self.columns:
+            column[rows] = 0
+        self.rank[rows] = self._index[: rows.stop - rows.start]
+
+    def turn(self, rows: slice, key: int, last: bool) -> None:
+        """Begin a leaf."""
+        self.key[rows], self.last_leaf[rows] = key, last
+        self.step[rows] = self.points_leaf[rows] = 0
+
+    def forced(self, n: int) -> Flags:
+        """Which rows take their next row from their prefix."""
+        return self.cursor[:n] < self.prefix_end[:n]
+
+    def may_end(self, n: int) -> Flags:
+        """Which rows may end the drawing: in the last leaf, once that has a point."""
+        return np.asarray(self.last_leaf[:n] & (self.points_leaf[:n] > 0))
+
+    def advance(self, moves: Moves, now: float, horizon: float) -> Boundaries:
+        """Take in a step; points that were made before ``horizon`` are due."""
+        n = len(moves.row)
+        forced = self.forced(n)
+        drawn = ~forced
+        self.cursor[:n] += forced
+        self.step[:n] += drawn
+        ended = moves.row[:, END] > 0.5
+        point = drawn & ~ended
+        lead = self.rank[:n] == 0
+        self.points[:n] += point
+        self.points_leaf[:n] += point
+        self._hold(point & lead, moves, now)
+        spent = self.points_leaf[:n] >= self.max_points_leaf[:n]
+        drawn &= lead
+        leaf_over = drawn & (ended | spent | (moves.segment_end > 0.5))
+        exhausted = drawn & (self.points[:n] >= self.max_points[:n])
+        over = leaf_over | exhausted
+        opened = self.open[:n] | point
+        stroke_over = opened & (over | (drawn & (moves.row[:, UP] > 0.5)))
+        np.greater(opened, stroke_over, out=self.open[:n])  # opened and not over
+        pending = self.pending[:n]
+        late = (pending > 0) & (self.since[:n] <= horizon)
+        first = drawn & point & (self.points[:n] == 1)
+        due = stroke_over | over | first | late | (pending == FLUSH_POINTS)
+        return Boundaries(due, stroke_over, leaf_over, exhausted, int((point & lead).sum()))
+
+    def take(self, row: int) -> tuple[Floats, Integers]:
+        """Hand out the points of a row that were not delivered, (N, 2) units and (N,) ms."""
+        count = int(self.pending[row])
+        self.pending[row] = 0
+        return self.xy[row, :count].copy(), self.t_ms[row, :count].copy()
+
+    def _hold(self, point: Flags, moves: Moves, now: float) -> None:
+        """Buffer a point of every row that made one; the others write where nobody reads."""
+        n = len(point)
+        way = np.subtract(moves.position, moves.previous, dtype=np.float64)
+        way *= way  # exact: the grid is 1/4 unit
+        cost = np.ceil(np.sqrt(way[:, 0] + way[:, 1]) / UNITS_PER_TICK)
+        self.ticks[:n] += np.maximum(cost, 1) * point
+        rows, pending = self._index[:n], self.pending[:n]
+        self.xy[rows, pending] = moves.position
+        self.t_ms[rows, pending] = self.ticks[:n] * 1000 // TICKS_PER_SECOND
+        self.since[:n][point & (pending == 0)] = now
+        pending += point
+
+
+class Prefixes:
+    """The forced rows of all sequences in one array, so that a step gathers them in one call."""
+
+    def __init__(self) -> None:
+        self.rows: Floats = np.zeros((256, 5), np.float32)
+        self._used = 0
+
+    def add(self, prefix: Floats, pens: Pens, rows: slice, live: int) -> None:
+        """Store a prefix for ``rows``; ``live`` rows of ``pens`` may own others."""
+        if self._used + len(prefix) > len(self.rows):
+            self._compact(pens, live, len(prefix))
+        end = self._used + len(prefix)
+        self.rows[self._used : end] = prefix
+        pens.cursor[rows], pens.prefix_end[rows] = self._used, end
+        self._used = end
+
+    def _compact(self, pens: Pens, live: int, wanted: int) -> None:
+        """Keep what is still to come; make room for ``wanted`` rows more."""
+        kept: list[Floats] = []
+        used = 0
+        for row in np.flatnonzero(pens.forced(live)):
+            part = self.rows[pens.cursor[row] : pens.prefix_end[row]]
+            kept.append(part)
+            pens.cursor[row], pens.prefix_end[row] = used, used + len(part)
+            used += len(part)
+        fresh = np.zeros((max(len(self.rows), 2 * (used + wanted)), 5), np.float32)
+        if kept:
+            fresh[:used] = np.concatenate(kept)
+        self.rows, self._used = fresh, used

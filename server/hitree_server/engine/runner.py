@@ -1,0 +1,169 @@
+"""Turns a step into one call of the device, and what came back into marks.
+
+Padding, buckets and tensor names are known here and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from hitree_server.engine import noise
+from hitree_server.engine.pens import FLUSH_SECONDS, Boundaries, Moves
+from hitree_server.engine.step import Mark, Result
+
+if TYPE_CHECKING:
+    from hitree.bundle import StepGraph
+    from hitree_server.engine.sequence import Sequence
+    from hitree_server.engine.slots import Array, Slots
+    from hitree_server.engine.step import Step
+
+Call = Callable[[], None]
+
+
+class Device(Protocol):
+    """Computes steps of the graph."""
+
+    @property
+    def provider(self) -> str:
+        """Where it computes: "cpu", "cuda", …"""
+        ...
+
+    def bind(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> Call:
+        """A call that reads ``inputs`` and writes ``outputs``, the arrays' current contents."""
+        ...
+
+
+class StepError(Exception):
+    """The device could not compute a step."""
+
+
+def buckets(max_rows: int) -> tuple[int, ...]:
+    """The batch sizes that are computed: powers of two, and ``max_rows`` itself."""
+    powers = (1 << power for power in range(max_rows.bit_length()))
+    return tuple(sorted({*(p for p in powers if p < max_rows), max_rows}))
+
+
+class Runner:
+    """Runs steps; owned by the engine's thread."""
+
+    def __init__(
+        self,
+        graph: StepGraph,
+        device: Device,
+        clock: Callable[[], float],
+        aside: Callable[[], None] = lambda: None,
+    ) -> None:
+        """``aside`` is called right before the device computes a step."""
+        self._device = device
+        self._noise = graph.noise
+        self._clock = clock
+        self._aside = aside
+        self._calls: dict[tuple[int, int], Call] = {}  # by bucket and by the slots' side
+        self._seconds = 0.0  # that the last step took
+
+    def warm_up(self, slots: Slots) -> None:
+        """Compute one step of padding in every bucket.
+
+        Raises:
+            StepError: the device cannot.
+        """
+        assert slots.rows == 0, "warming up needs empty slots"
+        for bucket in buckets(slots.max_rows):
+            self._compute(slots, 0, bucket)
+
+    def run(self, step: Step, slots: Slots) -> Result:
+        """Apply who joins, turns and leaves, and compute one step of all live rows.
+
+        Raises:
+            StepError: the device could not; every live row holds what it held before.
+        """
+        _arrange(step, slots)
+        n = slots.rows
+        assert n == step.rows, "the slots hold what the scheduler thinks they hold"
+        if n == 0:
+            return Result((), (), 0, 0, 0.0)
+        bucket = min(1 << (n - 1).bit_length(), slots.max_rows)
+        self._fill(slots, n)
+        self._aside()
+        self._compute(slots, n, bucket)
+        previous = slots.state["position"][:n]
+        slots.flip()
+        broken = _broken(slots, previous)
+        moves = Moves(
+            previous,
+            slots.state["position"][:n],
+            slots.state["row"][:n],
+            slots.outputs["segment_end"][:n, 0],
+        )
+        now = self._clock()
+        horizon = now + self._seconds - FLUSH_SECONDS  # the next chance is a step away
+        bounds = slots.pens.advance(moves, now, horizon)
+        marks = _marks(slots, bounds, broken)
+        return Result(marks, broken, bounds.points, bucket, self._seconds)
+
+    def _fill(self, slots: Slots, n: int) -> None:
+        pens, inputs = slots.pens, slots.inputs
+        inputs["noise"][:n] = noise.draw(pens.key[:n], pens.step[:n], self._noise)
+        inputs["may_end"][:n, 0] = pens.may_end(n)
+        forced = pens.forced(n)
+        inputs["force"][:n, 0] = forced
+        if forced.any():
+            rows = np.flatnonzero(forced)
+            inputs["forced"][rows] = slots.prefixes.rows[pens.cursor[rows]]
+
+    def _compute(self, slots: Slots, n: int, bucket: int) -> None:
+        slots.blank(slice(n, bucket))
+        key = (bucket, slots.side)
+        began = self._clock()
+        try:
+            if key not in self._calls:
+                self._calls[key] = self._device.bind(slots.feeds(bucket), slots.results(bucket))
+            self._calls[key]()
+        except Exception as exc:  # whatever the runtime raises; it has no error tree of its own
+            raise StepError(str(exc) or type(exc).__name__) from exc
+        self._seconds = self._clock() - began
+
+
+def _arrange(step: Step, slots: Slots) -> None:
+    for sequence in step.turns:
+        slots.turn(sequence)
+    for sequence in step.parks:
+        slots.park(sequence)
+    for sequence in step.departures:
+        slots.leave(sequence)
+    for sequence in step.joins:
+        slots.join(sequence)
+
+
+def _broken(slots: Slots, previous: Array) -> tuple[Sequence, ...]:
+    """The sequences whose positions are not finite; they are made finite, to count on."""
+    position = slots.state["position"][: slots.rows]
+    finite = np.isfinite(position)
+    if finite.all():
+        return ()
+    rows = np.flatnonzero(~finite.all(axis=1))
+    position[rows] = previous[rows]
+    return tuple(dict.fromkeys(slots.owners[row] for row in rows.tolist()))
+
+
+def _marks(slots: Slots, bounds: Boundaries, broken: tuple[Sequence, ...]) -> tuple[Mark, ...]:
+    due = ((slots.owners[row], row) for row in np.flatnonzero(bounds.due).tolist())
+    return tuple(_mark(slots, owner, row, bounds) for owner, row in due if owner not in broken)
+
+
+def _mark(slots: Slots, sequence: Sequence, row: int, bounds: Boundaries) -> Mark:
+    leaf_over = bool(bounds.leaf_over[row])
+    if leaf_over:
+        slots.lift(slots.span(sequence))
+    positions, t_ms = slots.pens.take(row)
+    return Mark(
+        sequence,
+        positions if len(positions) else None,
+        t_ms if len(positions) else None,
+        bool(bounds.stroke_over[row]),
+        leaf_over,
+        bool(bounds.exhausted[row]),
+    )

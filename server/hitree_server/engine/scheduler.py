@@ -1,0 +1,295 @@
+"""Who is in the batch: pure policy, without arrays, threads or a clock of its own.
+
+Waiting sequences are ordered by ``arrived - priority * ageing``: first come first served within a
+priority, and a sequence of a lower one overtakes once it has waited ``ageing`` seconds longer, so
+none starves. The head of the queue is never passed by a narrower sequence, for the same reason.
+"""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from hitree.errors import DeadlineExceeded, HiTreeError, InternalError, Overloaded
+from hitree.events import FinishReason, Timings
+from hitree_server.engine.sequence import (
+    Broken,
+    Ended,
+    EngineEvent,
+    LeafEnded,
+    LeafStarted,
+    Phase,
+    PointsMade,
+    Sequence,
+    StrokeEnded,
+)
+from hitree_server.engine.step import Emission, Mark, Result, Step
+
+if TYPE_CHECKING:
+    from hitree_server.engine.stats import Stats
+
+
+@dataclass(frozen=True)
+class EngineSettings:
+    """How much the engine takes on."""
+
+    max_rows: int = 64  # rows of the largest batch
+    queue_limit: int = 256  # rows that may wait beyond those that are free
+    sequence_limit: int = 4096  # sequences in all: running, waiting or with a slow reader
+    ageing: float = 10.0  # seconds of waiting that weigh as much as one level of priority
+    buffer_events: int = 64  # events that a reader may be behind before its sequence is paused
+
+
+class Scheduler:
+    """Decides steps and says what readers are told; owned by the engine's thread."""
+
+    def __init__(self, settings: EngineSettings, stats: Stats) -> None:
+        self._settings = settings
+        self._stats = stats
+        self._waiting: list[tuple[float, int, Sequence]] = []  # heap; stale ones are skipped
+        self._deadlines: list[tuple[float, int, Sequence]] = []  # heap; stale ones are skipped
+        self._owners: tuple[Sequence, ...] = ()  # of rows, as the slots have them
+        self._rows = 0  # that they own
+        self._leaving = False  # one of them no longer runs
+        self._turning: list[Sequence] = []  # go on to their next leaf
+        self._accepted: dict[Sequence, None] = {}  # not over, in order of acceptance
+        self._emissions: list[Emission] = []
+        self._steps = 0
+        self._stepped: float | None = None  # when the last step was committed
+        self._run_seconds = 0.0  # running mean of the time a sequence spends in the batch
+        self.demand = 0  # rows of all that run or wait
+
+    # What the engine is told
+
+    def refusal(self, rows: int, coming: int) -> Overloaded | None:
+        """Why a sequence of ``rows`` cannot be accepted, with ``coming`` rows just accepted."""
+        limits = self._settings
+        ahead = self.demand + coming
+        if ahead + rows <= limits.max_rows + limits.queue_limit and (
+            len(self._accepted) + coming < limits.sequence_limit
+        ):
+            return None
+        wait = max(0.1, min(30.0, self._run_seconds * ahead / limits.max_rows))
+        return Overloaded(
+            f"{len(self._accepted)} drawings are being made or wait, more cannot be taken on; "
+            f"try again in {wait:.1f} s",
+            retry_after=round(wait, 3),
+        )
+
+    def accept(self, sequence: Sequence) -> None:
+        """Queue a sequence."""
+        self._accepted[sequence] = None
+        for heap in (self._waiting, self._deadlines):
+            self._prune(heap)
+        self._stats.waiting += 1
+        self._line_up(sequence)
+        if sequence.spec.deadline is not None:
+            heapq.heappush(self._deadlines, (sequence.spec.deadline, sequence.number, sequence))
+
+    def end(self, sequence: Sequence, error: HiTreeError) -> None:
+        """Break a sequence off, unless it is over; its rows are free at the next step."""
+        if sequence.phase is Phase.OVER:
+            return
+        self._close(sequence, error.reason.lower(), (Broken(error),))
+
+    def end_all(self, error: HiTreeError) -> None:
+        """Break off everything that is not over."""
+        for sequence in tuple(self._accepted):
+            self.end(sequence, error)
+
+    def pause(self, sequence: Sequence) -> None:
+        """Take a sequence out of the batch, since its reader is slow."""
+        if sequence.phase is Phase.RUNNING:
+            self.demand -= sequence.spec.rows
+            self._enter(sequence, Phase.PAUSED)
+
+    def resume(self, sequence: Sequence) -> None:
+        """Queue a paused sequence again, in its old place."""
+        if sequence.phase is Phase.PAUSED:
+            self._enter(sequence, Phase.WAITING)
+            self._line_up(sequence)
+
+    # What the engine asks
+
+    @property
+    def active(self) -> int:
+        """How many sequences are not over."""
+        return len(self._accepted)
+
+    def next_step(self, now: float) -> Step:
+        """Who leaves, stays and joins. A step without ``running`` need not be computed."""
+        self._expire(now)
+        turns = tuple(s for s in self._turning if s.phase is not Phase.OVER)
+        self._turning.clear()
+        parks, departures = self._leave() if self._leaving else ((), ())
+        joins = self._join(now) if self._waiting else ()
+        if joins:
+            self._owners += joins
+            assert len(set(self._owners)) == len(self._owners), "a sequence is in the batch once"
+        assert self._rows <= self._settings.max_rows, "joins and stays fit the batch"
+        self._steps += 1
+        step = self._steps - 1
+        return Step(step, parks, departures, turns, joins, self._owners, self._rows)
+
+    def commit(self, step: Step, result: Result, now: float) -> tuple[Emission, ...]:
+        """Take in what a step made; returns everything to be published."""
+        for sequence in result.broken:
+            self.end(sequence, InternalError("the decoder made a point that is not finite"))
+        for mark in result.marks:
+            if mark.sequence.phase is not Phase.OVER:  # it may have been cancelled meanwhile
+                self._apply(mark, now)
+        if step.running:
+            self._count(step, result, now)
+        return self.collect()
+
+    def fail(self, step: Step, cause: str) -> tuple[Emission, ...]:
+        """Break off all that were in a step that could not be computed."""
+        self._stats.steps_failed += 1
+        for sequence in step.running:
+            self.end(sequence, InternalError(f"the decoder failed ({cause}); try again"))
+        return self.collect()
+
+    def collect(self) -> tuple[Emission, ...]:
+        """What is to be published since the last time."""
+        emissions = tuple(self._emissions)
+        self._emissions.clear()
+        return emissions
+
+    def next_deadline(self) -> float | None:
+        """When the next deadline passes of a sequence that is not over."""
+        while self._deadlines and self._deadlines[0][2].phase is Phase.OVER:
+            heapq.heappop(self._deadlines)
+        return self._deadlines[0][0] if self._deadlines else None
+
+    # Moving sequences from phase to phase
+
+    def _enter(self, sequence: Sequence, phase: Phase) -> None:
+        stats, running = self._stats, Phase.RUNNING
+        self._leaving = self._leaving or sequence.phase is running
+        for gauged, change in ((sequence.phase, -1), (phase, 1)):
+            stats.running += change * (gauged is running)
+            stats.waiting += change * (gauged is Phase.WAITING)
+            stats.paused += change * (gauged is Phase.PAUSED)
+        sequence.phase = phase
+
+    def _line_up(self, sequence: Sequence) -> None:
+        self.demand += sequence.spec.rows
+        key = sequence.arrived - sequence.spec.priority * self._settings.ageing
+        heapq.heappush(self._waiting, (key, sequence.number, sequence))
+
+    def _prune(self, heap: list[tuple[float, int, Sequence]]) -> None:
+        """Drop entries of what is over, lest cancelled requests with late deadlines pile up."""
+        if len(heap) > 2 * len(self._accepted) + 64:
+            heap[:] = [entry for entry in heap if entry[2].phase is not Phase.OVER]
+            heapq.heapify(heap)
+
+    def _leave(self) -> tuple[tuple[Sequence, ...], tuple[Sequence, ...]]:
+        """Those whose rows are parked, and those whose rows are given back for good."""
+        owners, self._leaving = self._owners, False
+        self._owners = tuple(s for s in owners if s.phase is Phase.RUNNING)
+        self._rows = sum(s.spec.rows for s in self._owners)
+        parks = tuple(s for s in owners if s.phase in (Phase.PAUSED, Phase.WAITING))
+        return parks, tuple(s for s in owners if s.phase is Phase.OVER)
+
+    def _join(self, now: float) -> tuple[Sequence, ...]:
+        joins: list[Sequence] = []
+        while self._waiting:
+            sequence = self._waiting[0][2]
+            if sequence.phase is Phase.WAITING:
+                if self._rows + sequence.spec.rows > self._settings.max_rows:
+                    break
+                self._rows += sequence.spec.rows
+                joins.append(sequence)
+                self._start(sequence, now)
+            heapq.heappop(self._waiting)
+        return tuple(joins)
+
+    def _start(self, sequence: Sequence, now: float) -> None:
+        self._enter(sequence, Phase.RUNNING)
+        if sequence.joined is None:
+            sequence.joined = now
+            self._stats.queue_seconds.observe(now - sequence.arrived)
+            self._emit(sequence, (LeafStarted(0),))
+
+    def _expire(self, now: float) -> None:
+        while (deadline := self.next_deadline()) is not None and deadline <= now:
+            sequence = heapq.heappop(self._deadlines)[2]
+            where = "waited" if sequence.joined is None else "was drawn"
+            self.end(
+                sequence,
+                DeadlineExceeded(
+                    f"the deadline passed while the drawing {where}, after {sequence.points} "
+                    "points; allow more time or ask for fewer points"
+                ),
+            )
+
+    def _close(self, sequence: Sequence, reason: str, events: tuple[EngineEvent, ...]) -> None:
+        assert sequence.phase is not Phase.OVER, "one terminal event, and nothing after it"
+        if sequence.phase is not Phase.PAUSED:
+            self.demand -= sequence.spec.rows
+        del self._accepted[sequence]
+        self._enter(sequence, Phase.OVER)
+        sequence.snapshot = None
+        self._stats.finished[reason] += 1
+        self._emit(sequence, events)
+
+    # Saying what happened
+
+    def _emit(self, sequence: Sequence, events: tuple[EngineEvent, ...]) -> None:
+        self._emissions.append(Emission(sequence, events))
+
+    def _apply(self, mark: Mark, now: float) -> None:
+        sequence = mark.sequence
+        events: list[EngineEvent] = []
+        if mark.positions is not None and mark.t_ms is not None:
+            self._first_point(sequence, now)
+            sequence.points += len(mark.positions)
+            events.append(PointsMade(mark.positions, mark.t_ms, sequence.stroke, sequence.leaf))
+        if mark.stroke_over:
+            events.append(StrokeEnded(sequence.stroke, sequence.leaf))
+            sequence.stroke += 1
+        last = mark.leaf_over and sequence.leaf == len(sequence.spec.leaves) - 1
+        if mark.leaf_over or mark.exhausted:
+            events.append(LeafEnded(sequence.leaf, sequence.leaf_start, sequence.stroke))
+        if last or mark.exhausted:
+            self._finish(sequence, "complete" if last else "max_points", events, now)
+            return
+        if mark.leaf_over:
+            sequence.leaf += 1
+            sequence.leaf_start = sequence.stroke
+            events.append(LeafStarted(sequence.leaf))
+            self._turning.append(sequence)
+        self._emit(sequence, tuple(events))
+
+    def _first_point(self, sequence: Sequence, now: float) -> None:
+        if sequence.first_point is None:
+            sequence.first_point = now
+            self._stats.first_point_seconds.observe(now - sequence.arrived)
+
+    def _finish(
+        self, sequence: Sequence, reason: FinishReason, events: list[EngineEvent], now: float
+    ) -> None:
+        assert sequence.joined is not None, "what finishes has been in the batch"
+        first = now if sequence.first_point is None else sequence.first_point
+        timings = Timings(
+            queued_ms=(sequence.joined - sequence.arrived) * 1000,
+            first_point_ms=(first - sequence.arrived) * 1000,
+            total_ms=(now - sequence.arrived) * 1000,
+        )
+        self._run_seconds += 0.1 * (now - sequence.joined - self._run_seconds)
+        strokes = sequence.stroke - sequence.spec.first_stroke
+        events.append(Ended(reason, strokes, sequence.points, timings))
+        self._close(sequence, reason, tuple(events))
+
+    def _count(self, step: Step, result: Result, now: float) -> None:
+        stats = self._stats
+        stats.steps += 1
+        stats.points += result.points
+        stats.step_rows.observe(step.rows)
+        stats.step_padding += result.bucket - step.rows
+        stats.step_seconds.observe(result.seconds)
+        if self._stepped is not None and len(step.joins) < len(step.running):
+            # every row makes a point a step, so steps are as far apart as the points of a row
+            stats.gap_seconds.observe(now - self._stepped, result.points)
+        self._stepped = now

@@ -1,0 +1,159 @@
+"""What the engine is asked to draw, and what it answers.
+
+A stream is, for every leaf, `LeafStarted`, `PointsMade` and `StrokeEnded` in turns and
+`LeafEnded`, and in the end `Ended` or `Broken`, after which nothing follows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hitree.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from hitree.errors import HiTreeError
+    from hitree.events import FinishReason, Timings
+
+Floats = NDArray[np.float32]
+Integers = NDArray[np.int64]
+
+
+def _no_rows() -> Floats:
+    return np.zeros((0, 5), np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class Leaf:
+    """A leaf of a plan, ready to be drawn."""
+
+    node: int  # id of the node; part of the noise key
+    condition: Floats  # (C,) for all rows of the sequence, or (rows, C) one each
+
+
+@dataclass(frozen=True, eq=False)
+class SequenceSpec:
+    """One drawing to be made: a request, or one candidate of a request."""
+
+    request_id: str  # of the request, for logs
+    leaves: tuple[Leaf, ...]  # at least one, in drawing order
+    seed: int  # 64 bits; the same seed gives the same drawing
+    max_points: int  # points drawn in all, the canvas not counted
+    max_points_leaf: int  # points drawn for one leaf
+    temperature: float = 1.0
+    candidate: int = 0  # part of the noise key
+    prefix: Floats = field(default_factory=_no_rows)  # (P, 5) stroke-5 rows of the canvas, forced
+    first_stroke: int = 0  # strokes on the canvas already
+    priority: int = 0  # higher goes first; one level outweighs ``settings.ageing`` seconds
+    deadline: float | None = None  # seconds of ``time.monotonic``
+    rows: int = 1  # rows of the batch that the sequence owns; the first is what is delivered
+
+    def check(self, max_rows: int, condition: int) -> None:
+        """Refuse what the engine cannot draw, for the engine's thread trusts its arrays.
+
+        Raises:
+            InvalidInput: the sequence is too wide, may draw nothing, or a value or a shape is off.
+        """
+        _expect(1 <= self.rows <= max_rows, f"rows are 1 to {max_rows}, not {self.rows}")
+        _expect(bool(self.leaves), "a sequence has at least one leaf")
+        _expect(min(self.max_points, self.max_points_leaf) >= 1, "budgets are at least 1 point")
+        _expect(0 <= self.seed < 1 << 64, f"a seed is 0 to 2^64 - 1, not {self.seed}")
+        _expect(0 < self.temperature < np.inf, f"no temperature: {self.temperature}")
+        prefix = self.prefix
+        _expect(prefix.ndim == 2 and prefix.shape[1] == 5, f"no (P, 5) prefix: {prefix.shape}")
+        for leaf in self.leaves:
+            shape = leaf.condition.shape
+            fits = shape in ((condition,), (self.rows, condition))
+            _expect(fits, f"a condition has {condition} numbers, not {shape}")
+
+
+def _expect(holds: bool, message: str) -> None:
+    if not holds:
+        raise InvalidInput(message)
+
+
+@dataclass(frozen=True)
+class LeafStarted:
+    """A leaf begins."""
+
+    leaf: int  # index in ``SequenceSpec.leaves``
+
+
+@dataclass(frozen=True, eq=False)
+class PointsMade:
+    """Points of one stroke, in order."""
+
+    positions: Floats  # (N, 2) absolute units, on the grid of 1/4
+    t_ms: Integers  # (N,) pen time since the drawing began, the canvas not counted
+    stroke: int  # index in the drawing, the canvas counted
+    leaf: int  # index in ``SequenceSpec.leaves``
+
+
+@dataclass(frozen=True)
+class StrokeEnded:
+    """The pen lifts."""
+
+    stroke: int  # index in the drawing, the canvas counted
+    leaf: int  # index in ``SequenceSpec.leaves``
+
+
+@dataclass(frozen=True)
+class LeafEnded:
+    """A leaf is drawn: strokes ``[start, end)``, the canvas counted."""
+
+    leaf: int  # index in ``SequenceSpec.leaves``
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Ended:
+    """The drawing is done; the last event."""
+
+    reason: FinishReason
+    strokes: int  # drawn, the canvas not counted
+    points: int  # drawn, the canvas not counted
+    timings: Timings
+
+
+@dataclass(frozen=True, eq=False)
+class Broken:
+    """The drawing broke off; the last event."""
+
+    error: HiTreeError
+
+
+EngineEvent = LeafStarted | PointsMade | StrokeEnded | LeafEnded | Ended | Broken
+
+
+class Phase(Enum):
+    """Where an accepted sequence stands."""
+
+    WAITING = "waiting"  # for free rows
+    RUNNING = "running"  # owns rows
+    PAUSED = "paused"  # its reader is slow; its state is parked and it owns no rows
+    OVER = "over"  # its terminal event was made
+
+
+@dataclass(eq=False, slots=True)
+class Sequence:
+    """The scheduler's record of an accepted sequence."""
+
+    spec: SequenceSpec
+    number: int  # order of acceptance
+    arrived: float  # seconds of the engine's clock
+    phase: Phase = Phase.WAITING
+    leaf: int = 0  # index of the leaf that is being drawn
+    leaf_start: int = 0  # first stroke of that leaf
+    stroke: int = 0  # index of the stroke that is being drawn, the canvas counted
+    points: int = 0  # delivered
+    joined: float | None = None  # first time in the batch
+    first_point: float | None = None  # when the first point was delivered
+    snapshot: object | None = None  # what the slots keep of it while it is parked
+
+    def __post_init__(self) -> None:
+        self.stroke = self.leaf_start = self.spec.first_stroke

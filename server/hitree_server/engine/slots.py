@@ -1,0 +1,188 @@
+"""What every row of the batch holds, in arrays made once.
+
+Live rows are contiguous from 0, and those of one sequence lie side by side in order. The graph's
+state has two buffers: a step reads one and writes the other, so that nothing is copied between
+steps. When a sequence leaves, the last one of its width moves into the gap.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hitree.errors import BundleCorrupt
+from hitree_server.engine import noise
+from hitree_server.engine.pens import Pens, Prefixes
+
+if TYPE_CHECKING:
+    from hitree.bundle import StateTensor, StepGraph, Tensor
+    from hitree_server.engine.sequence import Floats, Sequence
+
+Array = NDArray[Any]  # Any: the manifest names the type
+Arrays = dict[str, Array]
+
+INPUTS = frozenset({"noise", "temperature", "condition", "forced", "force", "may_end"})
+STATE = frozenset({"row", "position"})
+OUTPUTS = frozenset({"segment_end"})
+
+
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """The rows of a sequence, copied out of the batch."""
+
+    columns: tuple[Array, ...]
+
+
+class Slots:
+    """The rows of the batch; owned by the engine's thread."""
+
+    def __init__(self, graph: StepGraph, max_rows: int) -> None:
+        _check_roles(graph)
+        self.max_rows = max_rows
+        self.inputs: Arrays = {t.name: _array(t, max_rows) for t in graph.inputs}
+        # Rows that were never used are computed as padding, and must not divide by zero.
+        self.inputs["temperature"][:], self.inputs["noise"][:] = 1, 0.5
+        self.outputs: Arrays = {t.name: _array(t, max_rows) for t in graph.outputs}
+        self.side = 0  # which of the buffers the next step reads
+        self._initial = {t.name: _initial(t) for t in graph.state}
+        self._names = {t.name: t.output for t in graph.state}
+        self._buffers = tuple({t.name: _array(t, max_rows) for t in graph.state} for _ in "ab")
+        self.pens = Pens(max_rows)
+        self.prefixes = Prefixes()
+        self.owners: list[Sequence] = []  # of every live row
+        self._start: dict[Sequence, int] = {}  # first row of every sequence
+
+    @property
+    def rows(self) -> int:
+        """How many rows are live."""
+        return len(self.owners)
+
+    @property
+    def state(self) -> Arrays:
+        """The state that the next step reads; each (max_rows, …)."""
+        return self._buffers[self.side]
+
+    def feeds(self, bucket: int) -> Arrays:
+        """What a step of ``bucket`` rows reads, by the graph's input names."""
+        return {name: a[:bucket] for name, a in (self.inputs | self.state).items()}
+
+    def results(self, bucket: int) -> Arrays:
+        """What a step of ``bucket`` rows writes, by the graph's output names."""
+        other = self._buffers[1 - self.side]
+        state = {output: other[name] for name, output in self._names.items()}
+        return {name: a[:bucket] for name, a in (self.outputs | state).items()}
+
+    def flip(self) -> None:
+        """Make the state that the last step wrote the current one."""
+        self.side = 1 - self.side
+
+    def span(self, sequence: Sequence) -> slice:
+        """The rows of a live sequence."""
+        start = self._start[sequence]
+        return slice(start, start + sequence.spec.rows)
+
+    def join(self, sequence: Sequence) -> None:
+        """Give a sequence rows: fresh ones, or what it was parked with."""
+        assert sequence not in self._start, "a sequence owns its rows once"
+        assert self.rows + sequence.spec.rows <= self.max_rows, "more rows than there are"
+        self._start[sequence] = self.rows
+        self.owners.extend([sequence] * sequence.spec.rows)
+        rows = self.span(sequence)
+        if isinstance(sequence.snapshot, Snapshot):
+            for column, kept in zip(self._columns(), sequence.snapshot.columns, strict=True):
+                column[rows] = kept
+            sequence.snapshot = None
+        else:
+            self._begin(sequence, rows)
+
+    def turn(self, sequence: Sequence) -> None:
+        """Begin the leaf ``sequence.leaf``."""
+        rows, spec = self.span(sequence), sequence.spec
+        leaf = spec.leaves[sequence.leaf]
+        self.inputs["condition"][rows] = leaf.condition
+        key = noise.key(spec.seed, spec.candidate, leaf.node)
+        self.pens.turn(rows, key, sequence.leaf == len(spec.leaves) - 1)
+
+    def leave(self, sequence: Sequence) -> None:
+        """Take a sequence's rows back and close the gap."""
+        gap, width = self.span(sequence), sequence.spec.rows
+        last = self.owners[-1]
+        del self._start[sequence]
+        if last is not sequence:
+            movers = [last] if last.spec.rows == width else self._behind(gap.stop)
+            self._move(movers, gap.start)
+        del self.owners[-width:]
+
+    def park(self, sequence: Sequence) -> None:
+        """Take a sequence's rows back and keep what they hold for its next `join`."""
+        rows = self.span(sequence)
+        assert not self.pens.forced(self.rows)[rows].any(), "a prefix is never parked"
+        sequence.snapshot = Snapshot(tuple(column[rows].copy() for column in self._columns()))
+        self.leave(sequence)
+
+    def lift(self, rows: slice) -> None:
+        """Have the pen lifted in the row that the next step reads: no stroke crosses leaves."""
+        self.state["row"][rows, 2:] = (0, 1, 0)
+
+    def blank(self, rows: slice) -> None:
+        """Make padding harmless: state as before a first step."""
+        for name, array in self.state.items():
+            array[rows] = self._initial[name]
+
+    def _begin(self, sequence: Sequence, rows: slice) -> None:
+        self.blank(rows)
+        self.pens.clear(rows)
+        spec = sequence.spec
+        self.inputs["temperature"][rows] = spec.temperature
+        self.pens.max_points[rows] = spec.max_points
+        self.pens.max_points_leaf[rows] = spec.max_points_leaf
+        self.prefixes.add(spec.prefix, self.pens, rows, rows.start)
+        self.turn(sequence)
+
+    def _behind(self, row: int) -> list[Sequence]:
+        """The sequences from ``row`` on, in order."""
+        return list(dict.fromkeys(self.owners[row:]))
+
+    def _move(self, movers: list[Sequence], to: int) -> None:
+        """Copy the rows of neighbours down to row ``to``."""
+        source = slice(self._start[movers[0]], self.span(movers[-1]).stop)
+        length, shift = source.stop - source.start, source.start - to
+        for column in self._columns():
+            # numpy copies overlapping slices as if through a buffer
+            column[to : to + length] = column[source]
+        self.owners[to : to + length] = self.owners[source]
+        for mover in movers:
+            self._start[mover] -= shift
+
+    def _columns(self) -> tuple[Array, ...]:
+        kept = (self.inputs["condition"], self.inputs["temperature"])
+        return (*self.state.values(), *kept, *self.pens.columns)
+
+
+def _array(tensor: Tensor, rows: int) -> Array:
+    return np.zeros((rows, *tensor.shape), tensor.dtype)
+
+
+def _initial(tensor: StateTensor) -> Floats:
+    values = np.asarray(tensor.initial, tensor.dtype)
+    return np.broadcast_to(
+        values.reshape(tensor.shape) if values.size > 1 else values, tensor.shape
+    )
+
+
+def _check_roles(graph: StepGraph) -> None:
+    """Refuse a graph whose tensors the engine has no roles for.
+
+    Raises:
+        BundleCorrupt: an input is missing or unknown, or an output or state tensor is missing.
+    """
+    inputs, outputs = {t.name for t in graph.inputs}, {t.name for t in graph.outputs}
+    wrong = (inputs ^ INPUTS) | (STATE - {t.name for t in graph.state}) | (OUTPUTS - outputs)
+    if wrong:
+        raise BundleCorrupt(
+            f"the step graph {graph.file} lacks, or has beyond what the engine knows: "
+            f"{', '.join(sorted(wrong))}; export the bundle again with this version"
+        )

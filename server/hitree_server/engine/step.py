@@ -1,0 +1,53 @@
+"""What the parts of the engine hand to each other in one step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hitree_server.engine.sequence import EngineEvent, Floats, Integers, Sequence
+
+
+@dataclass(frozen=True)
+class Step:
+    """What the scheduler decided for one tick of the engine, in the order it is applied."""
+
+    number: int  # counts from 0
+    parks: tuple[Sequence, ...]  # give their rows back and keep their state
+    departures: tuple[Sequence, ...]  # give their rows back for good
+    turns: tuple[Sequence, ...]  # stay, and go on to ``sequence.leaf``
+    joins: tuple[Sequence, ...]  # get rows: fresh ones, or those they were parked with
+    running: tuple[Sequence, ...]  # compute in this step: stays and joins
+    rows: int  # rows of ``running``
+
+
+@dataclass(frozen=True, eq=False)
+class Mark:
+    """What happened to one sequence in a step that more than a buffered point came of."""
+
+    sequence: Sequence
+    positions: Floats | None  # (N, 2) points to deliver, of one stroke; None without any
+    t_ms: Integers | None  # (N,) their pen times
+    stroke_over: bool  # the pen lifted, or was lifted because the leaf is over
+    leaf_over: bool  # the segment ended, or its budget is spent
+    exhausted: bool  # the sequence has its ``max_points``
+
+
+@dataclass(frozen=True)
+class Result:
+    """What the runner made of a step."""
+
+    marks: tuple[Mark, ...]  # at most one a sequence
+    broken: tuple[Sequence, ...]  # the graph made something that is not finite of them
+    points: int  # made in this step, all sequences together
+    bucket: int  # rows that the device computed, the padding counted
+    seconds: float  # that the device took
+
+
+@dataclass(frozen=True)
+class Emission:
+    """Events for the reader of one sequence."""
+
+    sequence: Sequence
+    events: tuple[EngineEvent, ...]

@@ -1,0 +1,269 @@
+"""The HTTP door: a BentoML service that carries JSON endpoints, the page, health and metrics.
+
+BentoML's own endpoints cannot give our error body or refuse unknown fields, and swallow errors in
+the middle of a stream; so the endpoints are a Starlette application inside the BentoML service,
+which brings health, tracing and its tooling.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import warnings
+from contextlib import aclosing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from hitree.codec import error_to_wire, from_json, to_json
+from hitree.errors import HiTreeError, InternalError, InvalidInput
+from hitree.limits import LIMITS
+from hitree.v1 import hitree_pb2 as pb
+from hitree_server import openapi
+from hitree_server.calls import Call, observed
+from hitree_server.metrics import CONTENT_TYPE
+from hitree_server.openapi import REQUEST_ID, TIMEOUT, Operation
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", DeprecationWarning)  # of BentoML's own imports
+    from bentoml import asgi_app, on_shutdown, on_startup
+    from bentoml import service as bento_service
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Awaitable, Callable
+
+    from google.protobuf.message import Message
+    from starlette.requests import Request
+    from starlette.types import Send
+
+    from hitree_server.app import App
+    from hitree_server.service import Service
+
+    Handler = Callable[[Request], Awaitable[Response]]
+
+_M = TypeVar("_M", bound="Message")
+
+PREFIX = "/v1"
+WEB = Path(__file__).parent / "web"
+
+OPERATIONS = (
+    Operation(
+        "post", "/v1/plan", "Plan", "Write the plan for a prompt", pb.PlanRequest, pb.PlanResponse
+    ),
+    Operation(
+        "post", "/v1/draw", "Draw", "Draw a prompt or a plan", pb.DrawRequest, pb.DrawEvent, True
+    ),
+    Operation(
+        "post", "/v1/annotate", "Annotate", "Infer the instruction tree behind a drawing",
+        pb.AnnotateRequest, pb.AnnotateResponse,
+    ),
+    Operation(
+        "post", "/v1/describe", "Describe", "Describe one segment of a drawing, best text first",
+        pb.DescribeRequest, pb.DescribeResponse,
+    ),
+    Operation(
+        "post", "/v1/score", "Score", "Score how well instructions fit segments",
+        pb.ScoreRequest, pb.ScoreResponse,
+    ),
+    Operation(
+        "get", "/v1/model", "ModelInfo", "Tell what is served",
+        pb.ModelInfoRequest, pb.ModelInfoResponse,
+    ),
+    Operation(
+        "get", "/v1/subjects", "Subjects", "List the subjects that can be drawn",
+        pb.SubjectsRequest, pb.SubjectsResponse,
+    ),
+)  # fmt: skip
+
+
+def door(app: App) -> Any:
+    """The BentoML service around ``app``: it starts and stops with the service's own life.
+
+    Any: BentoML has no types for what ``bentoml.service`` makes.
+    """
+
+    class HiTree:
+        """Plans sketches as instruction trees and draws them, as a stream."""
+
+        @on_startup  # type: ignore[untyped-decorator]
+        async def start(self) -> None:
+            await app.start()
+
+        @on_shutdown  # type: ignore[untyped-decorator]
+        async def stop(self) -> None:
+            await app.stop()
+
+        async def __is_ready__(self) -> bool:
+            return app.ready
+
+    mounted = asgi_app(endpoints(app.service), path="/")(HiTree)
+    return bento_service(
+        mounted,
+        name="hitree",
+        workers=1,  # one engine a process; BentoML would start a process a worker
+        traffic={"timeout": 3600},  # deadlines are the caller's
+        metrics={"enabled": False},  # ours are at /metrics
+        logging={"access": {"enabled": False}},  # calls are logged by `observed`
+    )
+
+
+def endpoints(service: Service) -> Starlette:
+    """The door's routes over a service."""
+    document = openapi.document(OPERATIONS)
+
+    async def describe(_: Request) -> Response:
+        return JSONResponse(document)
+
+    async def metrics(_: Request) -> Response:
+        return Response(service.metrics.render(), media_type=CONTENT_TYPE)
+
+    routes = [
+        Route(
+            operation.path.removeprefix(PREFIX),
+            _streaming(operation, service) if operation.streams else _unary(operation, service),
+            methods=[operation.verb.upper()],
+        )
+        for operation in OPERATIONS
+    ]
+    return Starlette(
+        routes=[
+            Mount(PREFIX, routes=routes),
+            Route("/openapi.json", describe),
+            Route("/docs.json", describe),  # where BentoML's tools look
+            Route("/metrics", metrics),
+            Mount("/", StaticFiles(directory=WEB, html=True)),
+        ],
+        exception_handlers={
+            HiTreeError: _refuse,
+            HTTPException: _refuse_route,
+            Exception: _refuse,
+        },
+    )
+
+
+# ---- calls -----------------------------------------------------------------------------------
+
+
+def _unary(operation: Operation, service: Service) -> Handler:
+    answer = service.unary[operation.name]
+
+    async def handle(request: Request) -> Response:
+        call = _call(request)
+        with observed(operation.name, call, service.metrics):
+            reply = await answer(await _message(request, operation.request), call)
+        return JSONResponse(to_json(reply), headers={REQUEST_ID: call.request_id})
+
+    return handle
+
+
+def _streaming(operation: Operation, service: Service) -> Handler:
+    async def handle(request: Request) -> Response:
+        call = _call(request)
+        chunks = _chunks(operation, request, call, service)
+        first = await anext(chunks)  # raises what was refused, while there can be a status
+        return EventStream(first, chunks, {REQUEST_ID: call.request_id})
+
+    return handle
+
+
+async def _chunks(
+    operation: Operation, request: Request, call: Call, service: Service
+) -> AsyncGenerator[bytes]:
+    with observed(operation.name, call, service.metrics):
+        message = await _message(request, operation.request)
+        async with aclosing(service.streams[operation.name](message, call)) as events:
+            async for event in events:
+                yield _framed(event)
+
+
+class EventStream(StreamingResponse):
+    """Server-sent events; a client that leaves closes the events' source at once."""
+
+    media_type = "text/event-stream"
+
+    def __init__(self, first: bytes, rest: AsyncGenerator[bytes], headers: dict[str, str]) -> None:
+        super().__init__(rest, headers={"cache-control": "no-store", **headers})
+        self._first = first
+        self._rest = rest
+
+    async def stream_response(self, send: Send) -> None:
+        """Send the first event with the headers, then the rest."""
+        head = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
+        async with aclosing(self._rest):
+            await send(head)
+            await send({"type": "http.response.body", "body": self._first, "more_body": True})
+            async for chunk in self._rest:
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def _framed(event: pb.DrawEvent) -> bytes:
+    data = json.dumps(to_json(event), separators=(",", ":"))
+    return f"id: {event.index}\nevent: {event.WhichOneof('event')}\ndata: {data}\n\n".encode()
+
+
+def _call(request: Request) -> Call:
+    sent = request.headers.get(TIMEOUT)
+    try:
+        timeout = None if sent is None else int(sent) / 1000
+    except ValueError:
+        raise InvalidInput(f"the header {TIMEOUT} is {sent!r}; send milliseconds") from None
+    call = Call.of("http", request_id=request.headers.get(REQUEST_ID, ""), timeout=timeout)
+    request.state.request_id = call.request_id  # for `_refuse`
+    return call
+
+
+async def _message(request: Request, message_class: type[_M]) -> _M:
+    """The request's body as a message; a GET has none.
+
+    Raises:
+        InvalidInput: the body is too long or no JSON; and what `hitree.codec.from_json` raises.
+    """
+    if request.method == "GET":
+        return message_class()
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LIMITS.message_bytes:
+            raise InvalidInput(f"the body is longer than {LIMITS.message_bytes} bytes; send less")
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError) as exc:
+        raise InvalidInput(f"the body is no JSON ({exc}); send an object") from exc
+    return from_json(value, message_class)
+
+
+# ---- errors ----------------------------------------------------------------------------------
+
+
+def error_response(error: HiTreeError, status: int | None = None) -> Response:
+    """The error body that every refusal has, with a ``Retry-After`` where there is a hint."""
+    headers = {} if error.retry_after is None else {"retry-after": _seconds(error.retry_after)}
+    body = {"error": to_json(error_to_wire(error))}
+    return JSONResponse(body, status or error.http_status, headers)
+
+
+async def _refuse(request: Request, exc: Exception) -> Response:
+    """Whatever went wrong; what is no `HiTreeError` is logged by the framework."""
+    known = exc if isinstance(exc, HiTreeError) else InternalError("the service failed")
+    response = error_response(known)
+    response.headers[REQUEST_ID] = getattr(request.state, "request_id", "")
+    return response
+
+
+async def _refuse_route(request: Request, exc: Exception) -> Response:
+    """No such path or method: our body, the framework's status and headers."""
+    status = exc.status_code if isinstance(exc, HTTPException) else 500
+    message = f"there is no {request.method} {request.url.path}; see /openapi.json"
+    response = error_response(InvalidInput(message), status)
+    response.headers.update(getattr(exc, "headers", None) or {})
+    return response
+
+
+def _seconds(delay: float) -> str:
+    return str(max(1, math.ceil(delay)))

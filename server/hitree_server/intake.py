@@ -1,0 +1,189 @@
+"""Requests checked at the door: messages in, typed and legal values out."""
+
+from __future__ import annotations
+
+import math
+import secrets
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hitree.codec import drawing_from_wire, plan_from_wire
+from hitree.drawing import Drawing
+from hitree.errors import InvalidInput, InvalidPlan, Unimplemented
+from hitree.limits import LIMITS
+from hitree.text import check_text
+from hitree.tree import Plan, build
+from hitree.v1 import hitree_pb2 as pb
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
+
+    from hitree.bundle import Manifest
+
+MAX_TEMPERATURE = 2.0
+_SEED_BITS = 53  # a seed of ours survives JavaScript's numbers
+
+PARSERS = {
+    pb.PARSER_UNSPECIFIED: "cky",
+    pb.PARSER_GREEDY: "greedy",
+    pb.PARSER_CKY: "cky",
+    pb.PARSER_BOTTOM_UP: "bottom_up",
+}
+_PRIORITIES = {
+    pb.PRIORITY_UNSPECIFIED: 0,
+    pb.PRIORITY_LOW: -1,
+    pb.PRIORITY_NORMAL: 0,
+    pb.PRIORITY_HIGH: 1,
+}
+
+
+_DOT = (np.zeros((1, 2), np.float32),)
+
+
+@dataclass(frozen=True)
+class PlanAsk:
+    """A plan that is wanted; the planner checks the options."""
+
+    prompt: str
+    seed: int
+    expansions: int  # sampled and ranked; 0: the planner's default, as below
+    max_depth: int
+    max_nodes: int
+    nearest: bool  # take the nearest subject where none is recognised
+    temperature: float
+
+
+@dataclass(frozen=True, eq=False)
+class DrawAsk:
+    """A drawing that is wanted."""
+
+    ask: PlanAsk  # what to plan; where there is a plan, its prompt is the root's text
+    plan: Plan | None  # without spans
+    canvas: Drawing | None
+    temperature: float | None
+    max_points: int
+    candidates: int
+    priority: int
+
+
+def check_size(request: Message) -> None:
+    """Refuse a message beyond the limit, whatever carried it."""
+    size = request.ByteSize()
+    if size > LIMITS.message_bytes:
+        raise InvalidInput(
+            f"the message has {size} bytes, the limit is {LIMITS.message_bytes}; send less"
+        )
+
+
+def check_bundle(choice: pb.BundleChoice, manifest: Manifest) -> None:
+    """Refuse a choice of another bundle than the one that is served."""
+    asked, served = (choice.name, choice.version), (manifest.name, manifest.version)
+    if any(want not in ("", have) for want, have in zip(asked, served, strict=True)):
+        raise Unimplemented(
+            f"bundle {choice.name!r} {choice.version!r} is not served here; leave the choice out "
+            f"or ask for {manifest.name!r} {manifest.version!r}"
+        )
+
+
+def plan_ask(request: pb.PlanRequest) -> PlanAsk:
+    """Check a `PlanRequest`."""
+    if request.canvas.strokes:
+        raise Unimplemented("planning on a canvas is not built yet; leave the canvas out")
+    seed = request.seed if request.HasField("seed") else None
+    return _ask(check_text(request.prompt), seed, request.options)
+
+
+def draw_ask(request: pb.DrawRequest) -> DrawAsk:
+    """Check a `DrawRequest`."""
+    _check_built(request)
+    plan = _plan(request.plan) if request.WhichOneof("what") == "plan" else None
+    prompt = plan.root.text if plan else check_text(request.prompt)
+    seed = request.seed if request.HasField("seed") else None
+    return DrawAsk(
+        ask=_ask(prompt, seed, request.plan_options),
+        plan=plan,
+        canvas=_canvas(request.canvas),
+        temperature=_temperature(request.temperature) if request.HasField("temperature") else None,
+        max_points=_count("max_points", request.max_points, LIMITS.max_points) or LIMITS.max_points,
+        candidates=_count("candidates", request.candidates, LIMITS.candidates) or 1,
+        priority=_PRIORITIES.get(request.priority, 0),
+    )
+
+
+def drawing(message: pb.Drawing) -> Drawing:
+    """Check a drawing that is to be understood."""
+    return _drawing(message, "drawing", LIMITS.drawing_strokes, LIMITS.drawing_points)
+
+
+def parser(request: pb.AnnotateRequest) -> str:
+    """The name of the parser that is asked for."""
+    try:
+        return PARSERS[request.parser]
+    except KeyError:
+        raise InvalidInput(
+            f"there is no parser {request.parser}; send 0 (the default) to {max(PARSERS)}"
+        ) from None
+
+
+def _check_built(request: pb.DrawRequest) -> None:
+    if request.pace:
+        raise Unimplemented("pace is not built yet; leave it out (0) to draw unpaced")
+    if request.HasField("resume"):
+        raise Unimplemented("resume is not built yet; draw again with the same seed")
+    if request.WhichOneof("what") is None:
+        check_text("")
+
+
+def _ask(prompt: str, seed: int | None, options: pb.PlanOptions) -> PlanAsk:
+    return PlanAsk(
+        prompt=prompt,
+        seed=secrets.randbits(_SEED_BITS) if seed is None else seed,
+        expansions=options.expansions,
+        max_depth=options.max_depth,
+        max_nodes=options.max_nodes,
+        nearest=options.nearest_subject,
+        temperature=options.temperature,
+    )
+
+
+def _plan(message: pb.Plan) -> Plan:
+    """A plan to draw: every text is checked, spans of an earlier drawing are dropped."""
+    if len(message.nodes) > LIMITS.plan_nodes:
+        raise InvalidPlan(
+            f"a plan has 1 to {LIMITS.plan_nodes} nodes, this one {len(message.nodes)}"
+        )
+    plan = plan_from_wire(message)
+    nodes = [
+        replace(node, text=check_text(node.text, f"instruction of node {node.id}"))
+        for node in plan.nodes
+    ]
+    return replace(plan, root=build([replace(node, start=None, end=None) for node in nodes]))
+
+
+def _canvas(message: pb.Drawing) -> Drawing | None:
+    if not message.strokes:
+        return None
+    return _drawing(message, "canvas", LIMITS.canvas_strokes, LIMITS.canvas_points)
+
+
+def _drawing(message: pb.Drawing, noun: str, strokes: int, points: int) -> Drawing:
+    count = len(message.strokes)
+    # Millions of strokes fit a message: what is too many is refused before arrays are made of it.
+    given = Drawing(_DOT * count) if count > strokes else drawing_from_wire(message)
+    return given.check(max_strokes=strokes, max_points=points, noun=noun)
+
+
+def _temperature(value: float) -> float:
+    if not (math.isfinite(value) and 0 < value <= MAX_TEMPERATURE):
+        raise InvalidInput(
+            f"the temperature is {value:g}; send a number above 0 and up to {MAX_TEMPERATURE:g}"
+        )
+    return value
+
+
+def _count(name: str, value: int, limit: int) -> int:
+    if value > limit:
+        raise InvalidInput(f"{name} is {value}, the limit is {limit}; send {limit} or less")
+    return value

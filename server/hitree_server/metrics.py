@@ -1,0 +1,142 @@
+"""Prometheus metrics of one server, on a registry of its own."""
+
+from __future__ import annotations
+
+import time
+from contextlib import aclosing, contextmanager
+from itertools import accumulate
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
+
+from hitree.events import Failed, Finished, Points
+
+if TYPE_CHECKING:
+    from collections import Counter as Counts
+    from collections.abc import AsyncGenerator, Iterator
+
+    from hitree.events import DrawEvent
+    from hitree_server.engine.stats import Histogram as EngineHistogram
+    from hitree_server.engine.stats import Stats
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+
+_SECONDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+
+
+class Metrics:
+    """Everything that is counted, see ``docs/operations.md``; names start with ``hitree_``."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(f"hitree_{name}", text, labels, registry=registry)
+
+        def seconds(name: str, text: str, *labels: str) -> Histogram:
+            name = f"hitree_{name}_seconds"
+            return Histogram(name, text, labels, registry=registry, buckets=_SECONDS)
+
+        self.calls = counter("calls", "Calls by door, method and outcome", "door", "method", "code")
+        self.call_time = seconds("call", "Time of a call until its last byte", "door", "method")
+        self.rejected = counter("rejected", "Calls refused or failed, by reason", "reason")
+        self.finished = counter("finished", "Drawings that ended, by reason", "reason")
+        self.first_point = seconds("draw_first_point", "From a Draw call to its first point")
+        self.model_time = seconds("model", "Time of a model call", "model")
+
+    def watch(self, stats: Stats) -> None:
+        """Show what an engine counts, too."""
+        self.registry.register(EngineCollector(stats))
+
+    @contextmanager
+    def model(self, name: str) -> Iterator[None]:
+        """Count and time a call of the model ``name``."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.model_time.labels(name).observe(time.perf_counter() - began)
+
+    async def drawing(self, events: AsyncGenerator[DrawEvent]) -> AsyncGenerator[DrawEvent]:
+        """Pass a drawing's events on and count them."""
+        began, pointed = time.perf_counter(), False
+        async with aclosing(events):
+            async for event in events:
+                if isinstance(event, Points) and not pointed:
+                    pointed = True
+                    self.first_point.observe(time.perf_counter() - began)
+                elif isinstance(event, Finished):
+                    self.finished.labels(event.reason).inc()
+                elif isinstance(event, Failed):
+                    self.finished.labels(event.error.reason.lower()).inc()
+                yield event
+
+    def render(self) -> bytes:
+        """The exposition text, see `CONTENT_TYPE`."""
+        return generate_latest(self.registry)
+
+
+class EngineCollector(Collector):
+    """An engine's `Stats` as Prometheus families, read at each scrape."""
+
+    def __init__(self, stats: Stats) -> None:
+        self._stats = stats
+
+    def collect(self) -> Iterator[Metric]:
+        stats = self._stats
+        yield from _gauges(
+            requests_running=("Drawings that own rows", stats.running),
+            requests_waiting=("Drawings that wait for rows", stats.waiting),
+            requests_paused=("Drawings whose reader is slow", stats.paused),
+            engine_ready=("1 where drawings can be made", stats.ready),
+        )
+        yield from _counters(
+            steps=("Engine steps", stats.steps),
+            steps_failed=("Engine steps that failed", stats.steps_failed),
+            step_padding_rows=("Rows computed beyond the live ones", stats.step_padding),
+            points=("Points drawn", stats.points),
+        )
+        yield from _histograms(
+            step_rows=("Live rows of a step", stats.step_rows),
+            step_seconds=("Time of a step on the device", stats.step_seconds),
+            first_point_seconds=("From acceptance to the first point", stats.first_point_seconds),
+            point_gap_seconds=("Between points of a drawing", stats.gap_seconds),
+            queue_seconds=("From acceptance to the batch", stats.queue_seconds),
+        )
+        yield from _by_reason("sequences", "Sequences that ended", stats.finished)
+        yield from _by_reason("sequences_refused", "Sequences not accepted", stats.rejected)
+
+
+def _gauges(**values: tuple[str, float]) -> Iterator[Metric]:
+    for name, (text, value) in values.items():
+        yield GaugeMetricFamily(f"hitree_{name}", text, value=value)
+
+
+def _counters(**values: tuple[str, float]) -> Iterator[Metric]:
+    for name, (text, value) in values.items():
+        yield CounterMetricFamily(f"hitree_{name}", text, value=value)
+
+
+def _histograms(**values: tuple[str, EngineHistogram]) -> Iterator[Metric]:
+    for name, (text, histogram) in values.items():
+        bounds = [*map(floatToGoString, histogram.bounds), "+Inf"]
+        buckets = list(zip(bounds, accumulate(histogram.counts), strict=True))
+        yield HistogramMetricFamily(
+            f"hitree_{name}", text, buckets=buckets, sum_value=histogram.total
+        )
+
+
+def _by_reason(name: str, text: str, counts: Counts[str]) -> Iterator[Metric]:
+    family = CounterMetricFamily(f"hitree_{name}", text, labels=["reason"])
+    for reason, count in sorted(counts.copy().items()):
+        family.add_metric([reason], count)
+    yield family

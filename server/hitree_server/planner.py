@@ -1,0 +1,260 @@
+"""From a prompt to a plan: expand, rank, go down a level.
+
+Every node is expanded several times by the generator; the expansion is taken that is probable, and
+whose steps together mean what their parent says and each something else. A node's noise is a
+function of the seed and of where the node stands, so that the same seed gives the same plan.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from hitree.errors import InvalidInput
+from hitree.limits import LIMITS
+from hitree.text import check_text, words
+from hitree.tree import Node, Plan, build
+from hitree_server.instruction import as_instruction
+from hitree_server.subjects import BOUNDARIES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from hitree_server.decoding import Floats
+    from hitree_server.models import Expansion
+    from hitree_server.subjects import Recognition
+
+EXPANSIONS = 24  # sampled for each node
+MAX_EXPANSIONS = 64
+MAX_DEPTH = 2  # levels below the root
+MAX_NODES = 24  # still readable, and drawn within the points of one request
+TEMPERATURE = 0.7
+MAX_TEMPERATURE = 2.0
+# What these are worth, in nats a token.
+COHERENCE = 0.5  # of the steps together, with their parent
+REDUNDANCY = 1.0  # of things that are drawn more than once
+_JOINS = frozenset({"and", "with"})  # words between things that are drawn
+_LINKS = BOUNDARIES | _JOINS | {"of", "to", "for"}  # words that end a noun phrase
+FEWEST_STEPS = 3  # of the root; fewer explain too little, unless there is no alternative
+
+
+class PlanModels(Protocol):
+    """What a planner needs of `hitree_server.models.Models`."""
+
+    subjects: tuple[str, ...]
+    settings: Mapping[str, float]
+
+    def recognise(self, prompt: str, nearest: bool = False) -> Recognition: ...
+
+    def embed_texts(self, texts: Sequence[str]) -> Floats: ...
+
+    def expand(
+        self,
+        stack: tuple[str, ...],
+        subject: str,
+        *,
+        samples: int,
+        temperature: float,
+        rng: np.random.Generator,
+    ) -> list[Expansion]: ...
+
+
+@dataclass(frozen=True)
+class PlanSettings:
+    """How one plan is made; 0 stands for the default."""
+
+    seed: int = 0
+    expansions: int = EXPANSIONS
+    max_depth: int = MAX_DEPTH
+    max_nodes: int = MAX_NODES
+    temperature: float = TEMPERATURE
+
+    def check(self) -> PlanSettings:
+        """Refuse what cannot be done.
+
+        Raises:
+            InvalidInput: an option is out of its range.
+        """
+        _within("expansions", self.expansions, 1, MAX_EXPANSIONS)
+        _within("max_depth", self.max_depth, 1, LIMITS.plan_nodes)
+        _within("max_nodes", self.max_nodes, 1, LIMITS.plan_nodes)
+        if not 0 < self.temperature <= MAX_TEMPERATURE:  # NaN fails too
+            raise InvalidInput(
+                f"temperature is {self.temperature}; send a number above 0, up to "
+                f"{MAX_TEMPERATURE:g}"
+            )
+        return self
+
+
+@dataclass
+class _Draft:
+    """A node that is being expanded."""
+
+    text: str
+    path: tuple[int, ...]  # the child indices that lead to it from the root
+    stack: tuple[str, ...]  # texts from the root to this node
+    score: float | None
+    children: list[_Draft] = field(default_factory=list)
+
+
+class Planner:
+    """Writes plans with a bundle's models."""
+
+    def __init__(self, models: PlanModels) -> None:
+        self._models = models
+
+    def plan(
+        self,
+        prompt: str,
+        *,
+        seed: int,
+        expansions: int = 0,
+        max_depth: int = 0,
+        max_nodes: int = 0,
+        nearest: bool = False,
+        temperature: float = 0.0,
+    ) -> Plan:
+        """Write the plan for a prompt; an option of 0 means its default.
+
+        Raises:
+            NotText, EmptyPrompt, PromptTooLong: see `hitree.text.check_text`.
+            UnknownSubject: none is recognised, and ``nearest`` is not set.
+            InvalidInput: an option is out of its range.
+        """
+        default = self._models.settings.get("plan_temperature", TEMPERATURE)
+        settings = PlanSettings(
+            seed=seed,
+            expansions=expansions or EXPANSIONS,
+            max_depth=max_depth or MAX_DEPTH,
+            max_nodes=max_nodes or MAX_NODES,
+            temperature=temperature or default,
+        ).check()
+        prompt = check_text(prompt)
+        found = self._models.recognise(prompt, nearest)
+        text = as_instruction(prompt, found.subject)
+        root = _Draft(text, (), (text,), None)
+        self._grow(root, found.subject, settings)
+        return Plan(build(_preorder(root)), found.subject, found.confidence, prompt)
+
+    def _grow(self, root: _Draft, subject: str, settings: PlanSettings) -> None:
+        """Expand level by level, so that the limit on nodes cuts the lowest level first."""
+        level, count = [root], 1
+        for _ in range(settings.max_depth):
+            below: list[_Draft] = []
+            for draft in level:
+                best = self._expand(draft, subject, settings)
+                if best is None or count + len(best.texts) > settings.max_nodes:
+                    continue
+                draft.children = _children(draft, best)
+                below += draft.children
+                count += len(best.texts)
+            level = below
+
+    def _expand(self, draft: _Draft, subject: str, settings: PlanSettings) -> Expansion | None:
+        """The best expansion of a node, or None where it is a leaf."""
+        rng = np.random.default_rng([settings.seed, len(draft.path), *draft.path])
+        sampled = self._models.expand(
+            draft.stack,
+            subject,
+            samples=settings.expansions,
+            temperature=settings.temperature,
+            rng=rng,
+        )
+        inner = [one for one in sampled if one.texts]
+        root = not draft.path
+        # The root is asked for a plan, so one that can be had is taken; others are what most say.
+        if not inner or (not root and 2 * len(inner) < len(sampled)):
+            return None
+        others = self._other_subjects(draft.stack[0], subject)
+        sound = [one for one in inner if is_sound(one, draft.stack, others)]
+        if not sound and not root:
+            return None
+        return self._rank(draft.text, _prefer_long(sound or inner) if root else sound)
+
+    def _rank(self, parent: str, expansions: list[Expansion]) -> Expansion:
+        """The best expansion by log-probability, coherence and redundancy."""
+        texts = sorted({text for one in expansions for text in one.texts})
+        vectors = self._models.embed_texts([parent, *texts])  # (1 + N, D)
+        rows = {text: row for row, text in enumerate(texts, 1)}
+
+        def value(one: Expansion) -> float:
+            steps = vectors[[rows[text] for text in one.texts]]  # (K, D)
+            fit = COHERENCE * coherence(steps, vectors[0])
+            return one.log_prob + fit - REDUNDANCY * redundancy(one.texts)
+
+        return max(expansions, key=value)
+
+    def _other_subjects(self, prompt: str, subject: str) -> frozenset[str]:
+        """Animals that neither the prompt nor the subject names: no step may add them."""
+        allowed = {*words(prompt), *words(subject)}
+        return frozenset(s for s in self._models.subjects if s != subject and s not in allowed)
+
+
+def coherence(steps: Floats, parent: Floats) -> float:
+    """Cosine of the sum of ``steps`` (K, D), unit vectors, with the vector (D,) of their parent."""
+    together = steps.sum(axis=0)
+    return float(together @ parent) / max(float(np.linalg.norm(together)), 1e-6)
+
+
+def redundancy(texts: Sequence[str]) -> float:
+    """The share of things that were said before: 0 for "add two eyes", "add a beak and a wing"."""
+    found = [thing for text in texts for thing in things(words(text))]
+    return 1 - len(set(found)) / len(found) if found else 0.0
+
+
+def things(text: Sequence[str]) -> list[str]:
+    """What an instruction draws, singular: "add two legs and a foot on the left" -> leg, foot."""
+    found = []
+    place = False  # inside "on the left"
+    for word, following in pairwise([*text, "and"]):
+        place = word in BOUNDARIES - {"with"} or (place and word not in _JOINS)
+        if following in _LINKS and not place and word not in _LINKS:
+            found.append(word.removesuffix("s"))
+    return found
+
+
+def is_sound(one: Expansion, stack: tuple[str, ...], others: frozenset[str]) -> bool:
+    """Whether an expansion says something, once, and about this subject."""
+    texts = [words(text) for text in one.texts]
+    if len(set(one.texts)) < len(texts) or set(one.texts) & set(stack):
+        return False
+    for text in texts:
+        if len(text) < 2 or _stammers(text) or others.intersection(text):
+            return False
+    return True
+
+
+def _stammers(text: list[str]) -> bool:
+    """Whether a word is said twice on end, or a thing twice: "two flippers and a flipper"."""
+    found = things(text)
+    return any(a == b for a, b in pairwise(text)) or len(set(found)) < len(found)
+
+
+def _prefer_long(expansions: list[Expansion]) -> list[Expansion]:
+    return [one for one in expansions if len(one.texts) >= FEWEST_STEPS] or expansions
+
+
+def _children(draft: _Draft, best: Expansion) -> list[_Draft]:
+    scores = best.text_log_probs or (best.log_prob,) * len(best.texts)
+    return [
+        _Draft(text, (*draft.path, index), (*draft.stack, text), score)
+        for index, (text, score) in enumerate(zip(best.texts, scores, strict=True))
+    ]
+
+
+def _preorder(root: _Draft) -> list[Node]:
+    nodes: list[Node] = []
+    waiting: list[tuple[_Draft, int | None]] = [(root, None)]
+    while waiting:
+        draft, parent = waiting.pop()
+        nodes.append(Node(len(nodes), parent, draft.text, score=draft.score))
+        waiting += [(child, nodes[-1].id) for child in reversed(draft.children)]
+    return nodes
+
+
+def _within(name: str, value: int, low: int, high: int) -> None:
+    if not low <= value <= high:
+        raise InvalidInput(f"{name} is {value}; send {low} to {high}, or 0 for the default")

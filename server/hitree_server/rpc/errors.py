@@ -1,0 +1,48 @@
+"""HiTree's errors as gRPC statuses with rich details (``google.rpc``)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NoReturn
+
+import grpc
+from google.protobuf.any_pb2 import Any
+from google.protobuf.duration_pb2 import Duration
+from google.rpc.error_details_pb2 import (  # type: ignore[import-untyped]  # has no stubs
+    ErrorInfo,
+    RetryInfo,
+)
+from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]  # has no stubs
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
+
+    from hitree.errors import HiTreeError
+
+DOMAIN = "hitree"
+DETAILS_KEY = "grpc-status-details-bin"
+
+
+async def abort(context: grpc.aio.ServicerContext, error: HiTreeError) -> NoReturn:  # type: ignore[type-arg]
+    """End the call with the error's status, `ErrorInfo` and, where there is a hint, `RetryInfo`."""
+    await context.abort(
+        grpc.StatusCode[error.grpc_code],
+        error.message,
+        ((DETAILS_KEY, to_status(error).SerializeToString()),),
+    )
+
+
+def to_status(error: HiTreeError) -> Status:
+    """The rich status: reason and details in an `ErrorInfo` of the domain "hitree"."""
+    details: list[Message] = [ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.details)]
+    if error.retry_after is not None:
+        delay = Duration()
+        delay.FromMilliseconds(round(error.retry_after * 1000))
+        details.append(RetryInfo(retry_delay=delay))
+    code: int = grpc.StatusCode[error.grpc_code].value[0]
+    return Status(code=code, message=error.message, details=[_packed(item) for item in details])
+
+
+def _packed(message: Message) -> Any:
+    packed = Any()
+    packed.Pack(message)
+    return packed

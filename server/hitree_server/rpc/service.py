@@ -1,0 +1,120 @@
+"""``hitree.v1.HiTree`` over gRPC: each method hands its message to the `Service`."""
+
+# ruff: noqa: N802  # the names of the RPCs
+
+from __future__ import annotations
+
+from contextlib import aclosing
+from typing import TYPE_CHECKING, TypeVar
+
+from hitree.errors import HiTreeError
+from hitree.v1 import hitree_pb2 as pb
+from hitree.v1 import hitree_pb2_grpc as pb_grpc
+from hitree_server.calls import Call, observed
+from hitree_server.rpc.errors import abort
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+
+    import grpc
+
+    from hitree_server.service import Service
+
+    Context = grpc.aio.ServicerContext[object, object]
+
+_Request = TypeVar("_Request")
+_Reply = TypeVar("_Reply")
+
+REQUEST_ID = "x-request-id"
+
+
+class HiTreeServicer(pb_grpc.HiTreeServicer):
+    """The gRPC face of a `Service`."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    async def Plan(self, request: pb.PlanRequest, context: Context) -> pb.PlanResponse:
+        return await self._unary("Plan", self._service.plan, request, context)
+
+    async def Annotate(self, request: pb.AnnotateRequest, context: Context) -> pb.AnnotateResponse:
+        return await self._unary("Annotate", self._service.annotate, request, context)
+
+    async def Describe(self, request: pb.DescribeRequest, context: Context) -> pb.DescribeResponse:
+        return await self._unary("Describe", self._service.describe, request, context)
+
+    async def Score(self, request: pb.ScoreRequest, context: Context) -> pb.ScoreResponse:
+        return await self._unary("Score", self._service.score, request, context)
+
+    async def ModelInfo(
+        self, request: pb.ModelInfoRequest, context: Context
+    ) -> pb.ModelInfoResponse:
+        return await self._unary("ModelInfo", self._service.model_info, request, context)
+
+    async def Subjects(self, request: pb.SubjectsRequest, context: Context) -> pb.SubjectsResponse:
+        return await self._unary("Subjects", self._service.subjects, request, context)
+
+    # The stubs know streams as generators only; writing to the context lets a client that leaves
+    # cancel the drawing wherever it stands.
+    async def Draw(  # type: ignore[override]
+        self, request: pb.DrawRequest, context: Context
+    ) -> None:
+        await self._stream("Draw", self._service.draw, request, context)
+
+    async def Redraw(  # type: ignore[override]
+        self, request: pb.RedrawRequest, context: Context
+    ) -> None:
+        await self._stream("Redraw", self._service.redraw, request, context)
+
+    async def Session(  # type: ignore[override]
+        self, requests: AsyncIterator[pb.SessionRequest], context: Context
+    ) -> None:
+        await self._stream("Session", self._service.session, requests, context)
+
+    async def _unary(
+        self,
+        method: str,
+        answer: Callable[[_Request, Call], Awaitable[_Reply]],
+        request: _Request,
+        context: Context,
+    ) -> _Reply:
+        call = await _call(context)
+        try:
+            with observed(method, call, self._service.metrics):
+                _check_read(request)
+                return await answer(request, call)
+        except HiTreeError as exc:
+            await abort(context, exc)
+
+    async def _stream(
+        self,
+        method: str,
+        answer: Callable[[_Request, Call], AsyncGenerator[_Reply]],
+        request: _Request,
+        context: Context,
+    ) -> None:
+        """Write what ``answer`` yields; a client that leaves cancels this, and so the drawing."""
+        call = await _call(context)
+        try:
+            with observed(method, call, self._service.metrics):
+                _check_read(request)
+                async with aclosing(answer(request, call)) as events:
+                    async for event in events:
+                        await context.write(event)
+        except HiTreeError as exc:
+            await abort(context, exc)
+
+
+def _check_read(request: object) -> None:
+    """Raise what `hitree_server.rpc.reading` hands in place of an unreadable request."""
+    if isinstance(request, HiTreeError):
+        raise request
+
+
+async def _call(context: Context) -> Call:
+    sent = dict(context.invocation_metadata() or ())
+    call = Call.of(
+        "grpc", request_id=str(sent.get(REQUEST_ID, "")), timeout=context.time_remaining()
+    )
+    await context.send_initial_metadata(((REQUEST_ID, call.request_id),))
+    return call

@@ -1,0 +1,287 @@
+"""The service itself: methods named like the RPCs, messages in and messages out, no door in sight.
+
+Raises `HiTreeError` for what is the caller's to know; anything else is a fault of ours, which the
+doors turn into `InternalError` (see `hitree_server.calls.observed`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing, contextmanager
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from hitree.codec import event_to_wire, plan_to_wire
+from hitree.errors import HiTreeError, Unavailable, Unimplemented
+from hitree.events import Failed
+from hitree.limits import LIMITS
+from hitree.text import check_text
+from hitree.v1 import hitree_pb2 as pb
+from hitree_server import intake
+from hitree_server.annotator import ScoreItem
+from hitree_server.calls import internal_error
+from hitree_server.drawing import Job, draw
+from hitree_server.version import VERSION
+from hitree_server.workers import Workers
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from google.protobuf.message import Message
+
+    from hitree.events import DrawEvent
+    from hitree.tree import Plan
+    from hitree_server.backend import Backend
+    from hitree_server.calls import Call
+    from hitree_server.intake import DrawAsk, PlanAsk
+    from hitree_server.metrics import Metrics
+    from hitree_server.settings import Settings
+
+
+# Any: each method takes its own message.
+Unary = Callable[[Any, "Call"], Awaitable["Message"]]
+Streaming = Callable[[Any, "Call"], AsyncGenerator[pb.DrawEvent]]
+
+
+class Service:
+    """Answers calls between `open` and `close`; belongs to one event loop."""
+
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+        self.metrics = metrics
+        self._workers = Workers(settings.model_workers, settings.model_queue, metrics)
+        self._backend: Backend | None = None
+        self._closed = False
+        self._running = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    # ---- life --------------------------------------------------------------------------------
+
+    @property
+    def ready(self) -> bool:
+        """Whether calls are welcome."""
+        return self._backend is not None and not self._closed
+
+    @property
+    def unary(self) -> dict[str, Unary]:
+        """The methods with one reply, by the names of their RPCs."""
+        return {
+            "Plan": self.plan,
+            "Annotate": self.annotate,
+            "Describe": self.describe,
+            "Score": self.score,
+            "ModelInfo": self.model_info,
+            "Subjects": self.subjects,
+        }
+
+    @property
+    def streams(self) -> dict[str, Streaming]:
+        """The methods that stream draw events, by the names of their RPCs."""
+        return {"Draw": self.draw, "Redraw": self.redraw}
+
+    def open(self, backend: Backend) -> None:
+        """Begin to answer from ``backend``."""
+        self._backend = backend
+
+    def close(self) -> None:
+        """Refuse new calls; those that run go on."""
+        self._closed = True
+
+    async def idle(self) -> None:
+        """Return when no call runs."""
+        await self._idle.wait()
+
+    def stop(self) -> None:
+        """Give the threads back."""
+        self.close()
+        self._workers.close()
+
+    @contextmanager
+    def _admitted(self, request: Message | None) -> Iterator[Backend]:
+        """Count a call while it runs; refuse it where the service does not serve."""
+        if self._closed:
+            raise Unavailable("the service is stopping; send the call to another", retry_after=1.0)
+        if self._backend is None:
+            raise Unavailable("the service is starting; try again in a second", retry_after=1.0)
+        if request is not None:
+            intake.check_size(request)
+        self._running += 1
+        self._idle.clear()
+        try:
+            yield self._backend
+        finally:
+            self._running -= 1
+            if not self._running:
+                self._idle.set()
+
+    # ---- plans and drawings ------------------------------------------------------------------
+
+    async def plan(self, request: pb.PlanRequest, call: Call) -> pb.PlanResponse:
+        """Write the plan for a prompt."""
+        with self._admitted(request) as backend:
+            intake.check_bundle(request.bundle, backend.manifest)
+            plan = await self._plan(intake.plan_ask(request), call, backend)
+            version = backend.manifest.version
+            return pb.PlanResponse(plan=plan_to_wire(plan), model_version=version)
+
+    async def draw(self, request: pb.DrawRequest, call: Call) -> AsyncGenerator[pb.DrawEvent]:
+        """Draw a prompt or a plan.
+
+        What goes wrong before the first event is raised; later it is the last event.
+        """
+        with self._admitted(request) as backend:
+            intake.check_bundle(request.bundle, backend.manifest)
+            job = await self._job(intake.draw_ask(request), call, backend)
+            events = self.metrics.drawing(draw(job, backend, self._workers))
+            async with aclosing(_told(events, call)) as told:
+                index = 0
+                async for event in told:
+                    yield event_to_wire(event, index)
+                    index += 1
+
+    async def _plan(self, ask: PlanAsk, call: Call, backend: Backend) -> Plan:
+        work = partial(
+            backend.planner.plan,
+            ask.prompt,
+            seed=ask.seed,
+            expansions=ask.expansions,
+            max_depth=ask.max_depth,
+            max_nodes=ask.max_nodes,
+            nearest=ask.nearest,
+            temperature=ask.temperature,
+        )
+        return await self._workers.run("plan", call, work)
+
+    async def _job(self, ask: DrawAsk, call: Call, backend: Backend) -> Job:
+        if ask.plan is None:
+            plan = await self._plan(ask.ask, call, backend)
+        else:
+            plan = await self._known(ask.plan, ask.ask.nearest, call, backend)
+        stacks = [plan.stack(leaf.id) for leaf in plan.leaves]
+        work = partial(backend.models.conditions, stacks, plan.subject)
+        conditions = await self._workers.run("condition", call, work)
+        return Job(call, ask, plan, conditions)
+
+    async def _known(self, plan: Plan, nearest: bool, call: Call, backend: Backend) -> Plan:
+        """A plan that was sent, with a subject that the bundle can draw."""
+        if plan.subject in backend.models.subjects:
+            return plan
+        text = check_text(plan.subject or plan.root.text, "subject")
+        work = partial(backend.models.recognise, text, nearest)
+        found = await self._workers.run("recognise", call, work)
+        return replace(plan, subject=found.subject, confidence=found.confidence)
+
+    # ---- understanding -----------------------------------------------------------------------
+
+    async def annotate(self, request: pb.AnnotateRequest, call: Call) -> pb.AnnotateResponse:
+        """Infer the instruction tree behind a drawing."""
+        with self._admitted(request) as backend:
+            intake.check_bundle(request.bundle, backend.manifest)
+            work = partial(
+                backend.annotator.annotate,
+                intake.drawing(request.drawing),
+                subject=request.subject,
+                parser=intake.parser(request),
+                max_nodes=request.max_nodes,
+            )
+            tree = await self._workers.run("annotate", call, work)
+            return pb.AnnotateResponse(
+                tree=plan_to_wire(tree),
+                key_id=request.drawing.key_id,
+                model_version=backend.manifest.version,
+            )
+
+    async def describe(self, request: pb.DescribeRequest, call: Call) -> pb.DescribeResponse:
+        """Describe one segment of a drawing, best text first."""
+        with self._admitted(request) as backend:
+            intake.check_bundle(request.bundle, backend.manifest)
+            work = partial(
+                backend.annotator.describe,
+                intake.drawing(request.drawing),
+                request.start,
+                request.end,
+                subject=request.subject,
+                n_best=request.n_best,
+            )
+            found = await self._workers.run("describe", call, work)
+            return pb.DescribeResponse(
+                descriptions=[pb.Description(text=d.text, score=d.log_prob) for d in found],
+                model_version=backend.manifest.version,
+            )
+
+    async def score(self, request: pb.ScoreRequest, call: Call) -> pb.ScoreResponse:
+        """Score how well instructions fit segments."""
+        with self._admitted(request) as backend:
+            intake.check_bundle(request.bundle, backend.manifest)
+            drawing = intake.drawing(request.drawing)
+            items = [ScoreItem(item.start, item.end, item.text) for item in request.items]
+            work = partial(backend.annotator.score, drawing, items)
+            scores = await self._workers.run("score", call, work)
+            return pb.ScoreResponse(scores=list(scores), model_version=backend.manifest.version)
+
+    # ---- the service itself ------------------------------------------------------------------
+
+    async def model_info(self, request: pb.ModelInfoRequest, call: Call) -> pb.ModelInfoResponse:  # noqa: ARG002 - one shape for all
+        """Tell what is served."""
+        with self._admitted(request) as backend:
+            manifest = backend.manifest
+            graphs = {
+                **manifest.graphs,
+                "decoder_step": manifest.decoder.file,
+                "generator_step": manifest.generator.file,
+            }
+            return pb.ModelInfoResponse(
+                bundle=manifest.name,
+                version=manifest.version,
+                git_sha=manifest.git_sha,
+                data_hash=manifest.data_hash,
+                created=manifest.created,
+                models=[
+                    pb.ModelEntry(name=name, file=file, sha256=manifest.sha256[file])
+                    for name, file in sorted(graphs.items())
+                ],
+                engine=backend.info,
+                metrics=manifest.metrics,
+                limits=LIMITS.as_dict(),
+                server_version=VERSION,
+            )
+
+    async def subjects(self, request: pb.SubjectsRequest, call: Call) -> pb.SubjectsResponse:  # noqa: ARG002 - one shape for all
+        """List the subjects that the bundle can draw."""
+        with self._admitted(request) as backend:
+            intake.check_bundle(request.bundle, backend.manifest)
+            return pb.SubjectsResponse(subjects=backend.models.subjects)
+
+    async def redraw(self, request: pb.RedrawRequest, call: Call) -> AsyncGenerator[pb.DrawEvent]:  # noqa: ARG002 - one shape for all
+        """Not built yet."""
+        raise Unimplemented("Redraw is not built yet; use Draw with a canvas")
+        yield
+
+    async def session(
+        self,
+        requests: AsyncIterator[pb.SessionRequest],  # noqa: ARG002 - one shape for all
+        call: Call,  # noqa: ARG002 - one shape for all
+    ) -> AsyncGenerator[pb.SessionEvent]:
+        """Not built yet."""
+        raise Unimplemented("Session is not built yet; use Draw")
+        yield
+
+
+async def _told(events: AsyncGenerator[DrawEvent], call: Call) -> AsyncGenerator[DrawEvent]:
+    """Once drawing has begun, an error is an event, and the last one."""
+    begun = False
+    async with aclosing(events):
+        try:
+            async for event in events:
+                begun = True
+                yield event
+        except HiTreeError as exc:
+            if not begun:
+                raise
+            yield Failed(exc)
+        except Exception as exc:
+            if not begun:
+                raise
+            yield Failed(internal_error(exc, call))

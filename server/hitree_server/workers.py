@@ -1,0 +1,65 @@
+"""A few threads for model calls, so that none of them blocks the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from hitree.errors import DeadlineExceeded, Overloaded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from hitree_server.calls import Call
+    from hitree_server.metrics import Metrics
+
+_T = TypeVar("_T")
+
+
+class Workers:
+    """Runs model calls; what may wait is bounded. Belongs to one event loop."""
+
+    def __init__(self, threads: int, queue: int, metrics: Metrics) -> None:
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="hitree-model")
+        self._limit = threads + queue
+        self._metrics = metrics
+        self._unfinished: set[Future[Any]] = set()  # Any: each model has its own result
+
+    async def run(self, name: str, call: Call, work: Callable[[], _T]) -> _T:
+        """Run ``work`` in a thread; ``name`` is the model in the metrics.
+
+        Work that has begun cannot be stopped: past the deadline its result is thrown away.
+
+        Raises:
+            Overloaded: too many calls wait.
+            DeadlineExceeded: the call's deadline passed first.
+        """
+        if len(self._unfinished) >= self._limit:
+            raise Overloaded(
+                f"{len(self._unfinished)} model calls run or wait, the limit is {self._limit}; "
+                "try again in a second",
+                retry_after=1.0,
+            )
+        loop = asyncio.get_running_loop()
+        future: Future[_T] = self._pool.submit(self._timed, name, work)
+        self._unfinished.add(future)
+        future.add_done_callback(lambda done: self._forget(loop, done))
+        try:
+            return await asyncio.wait_for(asyncio.wrap_future(future), call.remaining())
+        except TimeoutError as exc:
+            raise DeadlineExceeded(
+                f"the deadline passed before the {name} was done; allow more time"
+            ) from exc
+
+    def close(self) -> None:
+        """Take no more calls and drop those that wait."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _timed(self, name: str, work: Callable[[], _T]) -> _T:
+        with self._metrics.model(name):
+            return work()
+
+    def _forget(self, loop: asyncio.AbstractEventLoop, future: Future[_T]) -> None:
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(self._unfinished.discard, future)

@@ -1,0 +1,264 @@
+"""Fakes at the seams of the server: a clock, a device, and small step graphs with real names."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+from onnx import numpy_helper, parser
+
+from hitree.bundle import StateTensor, StepGraph, Tensor
+from hitree_server.engine import Engine, EngineSettings, Leaf, PointsMade, SequenceSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+HIDDEN, CONDITION = 8, 3
+
+
+class FakeClock:
+    """Seconds that pass only when told to."""
+
+    def __init__(self, now: float = 100.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def step_graph(
+    *, hidden: int = HIDDEN, condition: int = CONDITION, extra: tuple[StateTensor, ...] = ()
+) -> StepGraph:
+    """The manifest's description of a sketch decoder without a canvas."""
+    return StepGraph(
+        file="decoder_step.onnx",
+        inputs=(
+            Tensor("noise", (5,)),
+            Tensor("temperature", (1,)),
+            Tensor("condition", (condition,)),
+            Tensor("forced", (5,)),
+            Tensor("force", (1,)),
+            Tensor("may_end", (1,)),
+        ),
+        outputs=(Tensor("segment_end", (1,)),),
+        state=(
+            StateTensor("row", (5,), output="row_out", initial=(0, 0, 0, 1, 0)),
+            StateTensor("position", (2,), output="position_out", initial=(128, 128)),
+            StateTensor("h", (hidden,), output="h_out"),
+            StateTensor("c", (hidden,), output="c_out"),
+            *extra,
+        ),
+        noise=5,
+    )
+
+
+def guided_graph() -> StepGraph:
+    """A graph for two rows a sequence, with a state tensor that the plain one lacks."""
+    memory = StateTensor("memory", (2, 3), output="memory_out", initial=(1, 2, 3, 4, 5, 6))
+    return step_graph(extra=(memory,))
+
+
+class FakeDevice:
+    """A decoder in a few lines of numpy; every row by itself, or in pairs where ``guided``.
+
+    In a pair both rows get what the first one's state pushed away from the second one's gives, so
+    rows that are not neighbours in order give another drawing.
+    """
+
+    provider = "fake"
+
+    def __init__(
+        self, *, guided: bool = False, lift: float = 0.2, segment_end: float = 0.4
+    ) -> None:
+        self.guided = guided
+        self.lift, self.segment_end = lift, segment_end  # chances
+        self.buckets: list[int] = []  # of every call that was computed
+        self.failures = 0  # how many of the next calls fail
+        self.poison: float | None = None  # a condition that makes positions infinite
+        self.before: Callable[[], None] = lambda: None  # called at the start of every call
+
+    def bind(
+        self, inputs: Mapping[str, np.ndarray], outputs: Mapping[str, np.ndarray]
+    ) -> Callable[[], None]:
+        return lambda: self._run(inputs, outputs)
+
+    def _run(self, i: Mapping[str, np.ndarray], o: Mapping[str, np.ndarray]) -> None:
+        self.before()
+        if self.failures:
+            self.failures -= 1
+            raise RuntimeError("the device is on strike")
+        self.buckets.append(len(i["row"]))
+        drive = i["condition"].sum(axis=1, keepdims=True) + i["row"][:, :1] / 8
+        o["h_out"][:] = np.tanh(0.5 * i["h"] + drive + i["noise"][:, :1])
+        o["c_out"][:] = i["c"] + i["forced"][:, :1] * i["force"]
+        push = o["h_out"][:, :2]
+        if self.guided:
+            o["memory_out"][:] = 0.9 * i["memory"] + push[:, :, None]
+            push = self._pair(push + o["memory_out"][:, :, 0])
+        made = self._sample(i, push)
+        o["row_out"][:] = np.where(i["force"] > 0, i["forced"], made)
+        moves = (o["row_out"][:, 4:] < 0.5) * o["row_out"][:, :2]
+        o["position_out"][:] = i["position"] + moves
+        o["position_out"][i["condition"][:, 0] == self.poison] = np.inf
+        lifted = (o["row_out"][:, 3:4] > 0) & (i["noise"][:, 4:] < self.segment_end)
+        o["segment_end"][:] = lifted | (o["row_out"][:, 4:] > 0)
+
+    def _sample(self, i: Mapping[str, np.ndarray], push: np.ndarray) -> np.ndarray:
+        row = np.zeros_like(i["row"])
+        offset = (i["noise"][:, 1:3] - 0.5) * 40 * i["temperature"] + push
+        row[:, :2] = np.rint(offset * 4) / 4
+        ends = (i["may_end"][:, 0] > 0) & (i["row"][:, 3] > 0) & (i["noise"][:, 3] > 0.8)
+        lifts = ~ends & (i["noise"][:, 3] < self.lift)
+        row[:, 2], row[:, 3], row[:, 4] = ~ends & ~lifts, lifts, ends
+        return row
+
+    @staticmethod
+    def _pair(push: np.ndarray) -> np.ndarray:
+        if len(push) % 2:  # warming up computes odd buckets, too
+            return push
+        pairs = push.reshape(-1, 2, 2)
+        return np.repeat(pairs[:, 0] + 2 * (pairs[:, 0] - pairs[:, 1]), 2, axis=0)
+
+
+class SteppedEngine(Engine):
+    """An engine without a thread: the test calls ``tick``."""
+
+    def _launch(self) -> None:
+        pass
+
+    def run(self) -> None:
+        """Tick until there is nothing to do."""
+        for _ in range(20_000):
+            if not self.tick():
+                return
+        raise AssertionError("the engine does not come to rest")
+
+
+def stepped(
+    device: FakeDevice | None = None,
+    clock: FakeClock | None = None,
+    graph: StepGraph | None = None,
+    **limits: int,
+) -> SteppedEngine:
+    """An engine without a thread, started; ``limits`` are of its settings."""
+    engine = SteppedEngine(
+        graph or step_graph(),
+        device or FakeDevice(),
+        EngineSettings(**limits),
+        clock or FakeClock(),
+    )
+    engine.start()
+    return engine
+
+
+def points(events: list[object]) -> np.ndarray:
+    """All points of a stream, (N, 2)."""
+    made = [e.positions for e in events if isinstance(e, PointsMade)]
+    return np.concatenate(made) if made else np.zeros((0, 2), np.float32)
+
+
+def spec(seed: int = 1, **changes: Any) -> SequenceSpec:
+    """A drawing of three leaves."""
+    leaves = tuple(Leaf(node, np.full(CONDITION, node / 8, np.float32)) for node in range(1, 4))
+    default = SequenceSpec(
+        request_id=f"request-{seed}",
+        leaves=leaves,
+        seed=seed,
+        max_points=200,
+        max_points_leaf=80,
+    )
+    return replace(default, **changes)
+
+
+async def settle() -> None:
+    """Let the event loop run what other threads or callbacks have scheduled on it."""
+    done = asyncio.get_running_loop().create_future()
+    asyncio.get_running_loop().call_soon(done.set_result, None)
+    await done
+
+
+_ONNX = """
+<ir_version: 9, opset_import: ["" : 18]>
+step (float[B,5] noise, float[B,1] temperature, float[B,C] condition, float[B,5] forced,
+      float[B,1] force, float[B,1] may_end, float[B,5] row, float[B,2] position,
+      float[B,H] h, float[B,H] c)
+  => (float[B,1] segment_end, float[B,5] row_out, float[B,2] position_out,
+      float[B,H] h_out, float[B,H] c_out)
+<float one = {1}, float half = {0.5}, float grid = {4}, float reach = {30}, float lift = {0.1},
+ float close = {0.3}, float rare = {0.9}>
+{
+  x = Concat <axis = 1> (row, condition, h)
+  gates_raw = MatMul (x, W)
+  gates = Add (gates_raw, b)
+  i_raw, f_raw, o_raw, g_raw = Split <axis = 1, num_outputs = 4> (gates)
+  i = Sigmoid (i_raw)
+  f = Sigmoid (f_raw)
+  o = Sigmoid (o_raw)
+  g = Tanh (g_raw)
+  kept = Mul (f, c)
+  fresh = Mul (i, g)
+  c_out = Add (kept, fresh)
+  squashed = Tanh (c_out)
+  h_out = Mul (o, squashed)
+  mean = MatMul (h_out, V)
+  n_mix, n_xy, n_pen, n_end = Split <axis = 1> (noise, widths)
+  centred = Sub (n_xy, half)
+  spread = Mul (centred, temperature)
+  raw = Add (mean, spread)
+  wide = Mul (raw, reach)
+  wide_grid = Mul (wide, grid)
+  rounded = Round (wide_grid)
+  offset = Div (rounded, grid)
+  is_rare = Greater (n_pen, rare)
+  rarely = Cast <to = 1> (is_rare)
+  ends = Mul (rarely, may_end)
+  is_lift = Less (n_pen, lift)
+  lifts = Cast <to = 1> (is_lift)
+  not_down = Add (ends, lifts)
+  down = Sub (one, not_down)
+  made = Concat <axis = 1> (offset, down, lifts, ends)
+  forcing = Greater (force, half)
+  row_out = Where (forcing, forced, made)
+  xy, pen, up, end = Split <axis = 1> (row_out, columns)
+  stays = Sub (one, end)
+  move = Mul (xy, stays)
+  position_out = Add (position, move)
+  is_close = Less (n_end, close)
+  closes = Cast <to = 1> (is_close)
+  up_closes = Mul (up, closes)
+  segment_end = Max (up_closes, end)
+}
+"""
+
+
+def write_step_graph(
+    path: Path, *, hidden: int = 32, condition: int = 16, seed: int = 0
+) -> StepGraph:
+    """Write a small LSTM decoder with random weights as ONNX; returns its description."""
+    rng = np.random.default_rng(seed)
+    width = 5 + condition + hidden
+
+    def weights(name: str, *shape: int) -> onnx.TensorProto:
+        scale = 1 / np.sqrt(shape[0])
+        return numpy_helper.from_array(rng.normal(0, scale, shape).astype(np.float32), name)
+
+    model = parser.parse_model(_ONNX.replace("B,C", f"B,{condition}").replace("B,H", f"B,{hidden}"))
+    model.graph.initializer.extend(
+        [
+            weights("W", width, 4 * hidden),
+            weights("b", 4 * hidden),
+            weights("V", hidden, 2),
+            numpy_helper.from_array(np.array([1, 2, 1, 1], np.int64), "widths"),
+            numpy_helper.from_array(np.array([2, 1, 1, 1], np.int64), "columns"),
+        ]
+    )
+    onnx.checker.check_model(model)
+    path.write_bytes(model.SerializeToString())
+    return replace(step_graph(hidden=hidden, condition=condition), file=path.name)

@@ -1,0 +1,289 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fakes import FakeClock, FakeDevice, SteppedEngine, guided_graph, points, spec, stepped
+from hitree.errors import BundleCorrupt, HiTreeError, InvalidInput, Overloaded
+from hitree_server.engine import (
+    Broken,
+    Ended,
+    Leaf,
+    LeafEnded,
+    LeafStarted,
+    PointsMade,
+    SequenceSpec,
+    StrokeEnded,
+)
+
+
+async def draw(engine: SteppedEngine, one: SequenceSpec) -> list[object]:
+    stream = engine.submit(one)
+    engine.run()
+    return [event async for event in stream]
+
+
+def error(events: list[object]) -> HiTreeError:
+    assert isinstance(events[-1], Broken)
+    return events[-1].error
+
+
+async def test_a_drawing_tells_its_leaves_strokes_and_points_in_order():
+    events = await draw(stepped(), spec(3))
+    assert isinstance(events[-1], Ended)
+    assert [e.leaf for e in events if isinstance(e, LeafStarted)] == [0, 1, 2]
+    ends = [e for e in events if isinstance(e, LeafEnded)]
+    assert [e.start for e in ends[1:]] == [e.end for e in ends[:-1]]
+    strokes = [e.stroke for e in events if isinstance(e, StrokeEnded)]
+    assert strokes == list(range(events[-1].strokes)) == list(range(ends[-1].end))
+    assert len(points(events)) == events[-1].points
+    times = np.concatenate([e.t_ms for e in events if isinstance(e, PointsMade)])
+    assert (np.diff(times) >= 16).all()
+    assert (points(events) * 4 % 1 == 0).all()
+
+
+async def test_a_drawing_is_the_same_alone_and_among_staggered_others():
+    specs = [spec(seed, temperature=1 + seed / 64) for seed in range(64)]
+    alone = [points(await draw(stepped(), one)) for one in specs]
+    crowd = stepped(max_rows=40)
+    streams = []
+    for index, one in enumerate(specs):
+        streams.append(crowd.submit(one))
+        if index % 5 == 0:
+            crowd.tick()
+    crowd.run()
+    for expected, stream in zip(alone, streams, strict=True):
+        assert points([e async for e in stream]).tobytes() == expected.tobytes()
+
+
+async def test_seed_candidate_node_condition_and_temperature_all_steer():
+    base = points(await draw(stepped(), spec(3)))
+    leaves = spec(3).leaves
+    other_nodes = tuple(Leaf(leaf.node + 9, leaf.condition) for leaf in leaves)
+    other_text = tuple(Leaf(leaf.node, leaf.condition + 1) for leaf in leaves)
+    for change in (
+        {"seed": 4},
+        {"candidate": 1},
+        {"leaves": other_nodes},
+        {"leaves": other_text},
+        {"temperature": 0.5},
+    ):
+        changed = points(await draw(stepped(), spec(**({"seed": 3} | change))))
+        assert not np.array_equal(changed, base), change
+
+
+async def test_two_rows_a_sequence_and_an_extra_state_tensor():
+    def pair(seed: int) -> SequenceSpec:
+        conditions = np.float32([[seed / 9] * 3, [0] * 3])
+        leaves = tuple(Leaf(n, conditions * n) for n in (1, 2, 3))
+        return spec(seed, rows=2, leaves=leaves)
+
+    device = FakeDevice(guided=True)
+    alone = [
+        points(await draw(stepped(device, graph=guided_graph()), pair(seed))) for seed in range(12)
+    ]
+    crowd = stepped(device, graph=guided_graph(), max_rows=10)
+    streams = []
+    for seed in range(12):
+        streams.append(crowd.submit(pair(seed)))
+        crowd.tick()
+    crowd.run()
+    assert device.buckets[-1] <= 10
+    for expected, stream in zip(alone, streams, strict=True):
+        events = [e async for e in stream]
+        assert np.array_equal(points(events), expected)
+        assert events[-1].points == len(expected)
+    assert crowd.stats.step_rows.mean > 6
+    single = points(await draw(stepped(FakeDevice()), spec(3)))
+    assert not np.array_equal(single, alone[3])
+
+
+async def test_a_prefix_is_forced_and_not_delivered():
+    prefix = np.zeros((6, 5), np.float32)
+    prefix[:, 0], prefix[:, 2] = 4, 1
+    prefix[[2, 5], 2:4] = (0, 1)
+    forced = []
+    device = FakeDevice()
+    engine = stepped(device)
+    feeds = engine._slots.inputs
+    device.before = lambda: forced.append((float(feeds["force"][0, 0]), feeds["forced"][0].copy()))
+    events = await draw(engine, spec(3, prefix=prefix, first_stroke=2))
+    assert [f for f, _ in forced[:7]] == [1, 1, 1, 1, 1, 1, 0]
+    assert np.array_equal([row for _, row in forced[:6]], prefix)
+    made = [e for e in events if isinstance(e, PointsMade)]
+    assert made[0].stroke == 2
+    assert abs(made[0].positions[0] - [152, 128]).max() < 40
+    assert made[0].t_ms[0] < 200
+    ended = events[-1]
+    assert ended.points == len(points(events))
+    assert ended.strokes == len([e for e in events if isinstance(e, StrokeEnded)])
+    leaf = next(e for e in events if isinstance(e, LeafEnded))
+    assert leaf.start == 2
+
+
+async def test_prefixes_of_many_do_not_mix():
+    def canvas(seed: int) -> SequenceSpec:
+        prefix = np.zeros((seed * 5 % 13, 5), np.float32)
+        prefix[:, 0], prefix[:, 3] = seed, 1
+        return spec(seed, prefix=prefix)
+
+    alone = [points(await draw(stepped(), canvas(seed))) for seed in range(20)]
+    crowd = stepped(max_rows=7)
+    streams = [crowd.submit(canvas(seed)) for seed in range(20)]
+    crowd.run()
+    for expected, stream in zip(alone, streams, strict=True):
+        assert np.array_equal(points([e async for e in stream]), expected)
+
+
+async def test_max_points_ends_the_drawing_in_good_order():
+    events = await draw(stepped(FakeDevice(lift=0.0)), spec(3, max_points=30))
+    assert [type(e) for e in events[-3:]] == [StrokeEnded, LeafEnded, Ended]
+    assert (events[-1].reason, events[-1].points) == ("max_points", 30)
+
+
+async def test_a_leafs_budget_closes_its_stroke_and_goes_on_to_the_next_leaf():
+    device = FakeDevice(lift=0.0)
+    engine = stepped(device)
+    pens = []
+    device.before = lambda: pens.append(engine._slots.state["row"][0, 2:].tolist())
+    quiet = [Leaf(n, np.zeros(3, np.float32)) for n in (1, 2, 3)]
+    events = await draw(engine, spec(3, leaves=tuple(quiet), max_points_leaf=7))
+    per_leaf = [
+        sum(len(e.positions) for e in events if isinstance(e, PointsMade) and e.leaf == leaf)
+        for leaf in range(3)
+    ]
+    assert per_leaf == [7, 7, 7]
+    assert [(e.start, e.end) for e in events if isinstance(e, LeafEnded)] == [
+        (0, 1),
+        (1, 2),
+        (2, 3),
+    ]
+    assert events[-1].reason == "complete"
+    assert pens[7] == pens[14] == [0, 1, 0]  # the next leaf begins with the pen lifted
+
+
+async def test_the_first_point_goes_out_at_once_and_the_rest_in_company():
+    clock = FakeClock()
+    device = FakeDevice(lift=0.0)
+    device.before = lambda: clock.advance(0.004)
+    engine = stepped(device, clock)
+    stream = engine.submit(spec(3, max_points=150, max_points_leaf=150))
+    engine.run()
+    sizes = [len(e.positions) for e in [e async for e in stream] if isinstance(e, PointsMade)]
+    assert sizes[0] == 1
+    assert set(sizes[1:-1]) == {9}  # the oldest has waited for 8 steps, 32 ms
+
+
+async def test_timings_tell_the_wait_the_first_point_and_the_whole():
+    clock = FakeClock()
+    device = FakeDevice()
+    device.before = lambda: clock.advance(0.010)
+    engine = stepped(device, clock)
+    stream = engine.submit(spec(3))
+    clock.advance(0.5)
+    engine.run()
+    timings = [e async for e in stream][-1].timings
+    assert timings.queued_ms == pytest.approx(500)
+    assert timings.first_point_ms == pytest.approx(510)
+    assert timings.total_ms > 600
+
+
+async def test_a_cancellation_during_a_step_frees_the_row_at_the_next():
+    device = FakeDevice()
+    engine = stepped(device, max_rows=1)
+    first, second = engine.submit(spec(1)), engine.submit(spec(2))
+    engine.tick()
+    device.before = first.cancel
+    engine.tick()
+    assert engine.stats.finished == {"cancelled": 1}
+    device.before = lambda: None
+    engine.tick()
+    assert engine._slots.owners == [second.sequence]
+    engine.run()
+    assert error([e async for e in first]).reason == "CANCELLED"
+
+
+async def test_a_deadline_ends_a_running_drawing():
+    clock = FakeClock()
+    device = FakeDevice(lift=0.0)
+    device.before = lambda: clock.advance(0.01)
+    events = await draw(stepped(device, clock), spec(1, deadline=clock.now + 0.5))
+    assert error(events).reason == "DEADLINE_EXCEEDED"
+    assert len(points(events)) > 10
+
+
+async def test_a_failed_step_breaks_its_sequences_and_the_engine_lives():
+    device = FakeDevice()
+    engine = stepped(device, max_rows=2)
+    streams = [engine.submit(spec(seed)) for seed in range(3)]
+    engine.tick()
+    device.failures = 1
+    engine.run()
+    ends = [[e async for e in stream][-1] for stream in streams]
+    assert [type(e) for e in ends] == [Broken, Broken, Ended]
+    assert ends[0].error.reason == "INTERNAL"
+    assert engine.ready
+    assert engine.stats.steps_failed == 1
+
+
+async def test_repeated_failure_flips_readiness_until_a_step_succeeds():
+    device = FakeDevice()
+    engine = stepped(device, max_rows=1)
+    device.failures = 4
+    for seed in range(3):
+        assert engine.ready
+        await draw(engine, spec(seed))
+    assert not engine.ready
+    engine._probe()
+    assert not engine.ready
+    engine._probe()
+    assert engine.ready
+
+
+async def test_a_full_engine_refuses_and_counts_it():
+    engine = stepped(max_rows=1, queue_limit=2)
+    for seed in range(3):
+        engine.submit(spec(seed))
+    with pytest.raises(Overloaded) as refused:
+        engine.submit(spec(9))
+    assert refused.value.retry_after is not None
+    engine.run()
+    engine.submit(spec(9))
+    assert engine.stats.rejected == {"overloaded": 1}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"rows": 0},
+        {"rows": 99},
+        {"leaves": ()},
+        {"max_points": 0},
+        {"prefix": np.zeros((3, 4), np.float32)},
+        {"leaves": (Leaf(1, np.zeros(99, np.float32)),)},
+        {"seed": -1},
+        {"temperature": 0.0},
+    ],
+)
+async def test_a_sequence_that_cannot_be_drawn_is_refused(wrong):
+    with pytest.raises(InvalidInput):
+        stepped().submit(spec(**wrong))
+
+
+def test_a_graph_that_cannot_compute_is_found_at_the_start():
+    device = FakeDevice()
+    device.failures = 1
+    with pytest.raises(BundleCorrupt, match="on strike"):
+        stepped(device)
+
+
+async def test_statistics_count_steps_points_and_reasons():
+    engine = stepped()
+    events = [await draw(engine, spec(seed)) for seed in (1, 2)]
+    stats = engine.stats
+    assert stats.points == sum(len(points(e)) for e in events)
+    assert stats.finished == {"complete": 2}
+    assert stats.first_point_seconds.count == stats.queue_seconds.count == 2
+    assert stats.step_rows.count == stats.steps == stats.step_seconds.count
+    assert stats.step_rows.mean == 1
+    assert (stats.running, stats.waiting, stats.paused) == (0, 0, 0)

@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import numpy as np
+
+from hitree_server.engine.pens import FLUSH_POINTS, Boundaries, Moves, Pens, Prefixes
+
+DOWN, UP, END = 2, 3, 4
+
+
+def moves(*rows: tuple[float, float, int], segment_end: tuple[float, ...] | None = None) -> Moves:
+    """Moves from the centre: (dx, dy, pen column) of every row."""
+    previous = np.full((len(rows), 2), 128, np.float32)
+    made = np.zeros((len(rows), 5), np.float32)
+    for index, (dx, dy, pen) in enumerate(rows):
+        made[index, :2], made[index, pen] = (dx, dy), 1
+    ends = np.float32(segment_end or [0] * len(rows))
+    return Moves(previous, previous + made[:, :2], made, ends)
+
+
+def pens(rows: int = 1) -> Pens:
+    fresh = Pens(rows)
+    fresh.max_points[:], fresh.max_points_leaf[:] = 1000, 1000
+    return fresh
+
+
+def advance(p: Pens, m: Moves, now: float = 0.0, horizon: float = -1.0) -> Boundaries:
+    return p.advance(m, now, horizon)
+
+
+def test_pen_time_goes_by_in_ticks_of_8_units():
+    p = pens()
+    for offset in (0, 8, 8.25, 100, 3):
+        advance(p, moves((offset, 0, DOWN)))
+    ticks = np.cumsum([1, 1, 2, 13, 1])
+    assert p.take(0)[1].tolist() == [int(t) * 1000 // 60 for t in ticks]
+
+
+def test_a_tick_is_at_least_16_ms():
+    p = pens()
+    for _ in range(50):
+        advance(p, moves((0, 0, DOWN)))
+    assert np.diff(p.take(0)[1], prepend=0).min() == 16
+
+
+def test_the_first_point_is_due_at_once_and_the_next_ones_wait():
+    p = pens()
+    assert advance(p, moves((1, 1, DOWN))).due.tolist() == [True]
+    p.take(0)
+    assert advance(p, moves((1, 1, DOWN))).due.tolist() == [False]
+
+
+def test_points_are_due_when_the_oldest_has_waited_too_long():
+    p = pens()
+    advance(p, moves((1, 1, DOWN)))
+    p.take(0)
+    assert not advance(p, moves((1, 1, DOWN)), now=1.0, horizon=0.9).due[0]
+    assert not advance(p, moves((1, 1, DOWN)), now=1.1, horizon=0.99).due[0]
+    assert advance(p, moves((1, 1, DOWN)), now=1.2, horizon=1.0).due[0]
+
+
+def test_a_full_buffer_is_due():
+    p = pens()
+    advance(p, moves((1, 1, DOWN)))
+    p.take(0)
+    due = [bool(advance(p, moves((1, 1, DOWN))).due[0]) for _ in range(FLUSH_POINTS)]
+    assert due == [False] * (FLUSH_POINTS - 1) + [True]
+    assert len(p.take(0)[0]) == FLUSH_POINTS
+
+
+def test_a_lifted_pen_ends_the_stroke():
+    p = pens(2)
+    bounds = advance(p, moves((1, 1, UP), (1, 1, DOWN)))
+    assert bounds.stroke_over.tolist() == [True, False]
+    assert p.open.tolist() == [False, True]
+
+
+def test_an_end_row_is_no_point_and_closes_an_open_stroke_only():
+    p = pens(2)
+    advance(p, moves((1, 1, UP), (1, 1, DOWN)))
+    bounds = advance(p, moves((5, 5, END), (5, 5, END)))
+    assert bounds.points == 0
+    assert bounds.stroke_over.tolist() == [False, True]
+    assert bounds.leaf_over.all()
+    assert p.points.tolist() == [1, 1]
+
+
+def test_budgets_end_the_leaf_or_the_drawing():
+    p = pens(2)
+    p.max_points[0], p.max_points_leaf[1] = 2, 2
+    for _ in range(2):
+        bounds = advance(p, moves((1, 1, DOWN), (1, 1, DOWN)))
+    assert bounds.exhausted.tolist() == [True, False]
+    assert bounds.leaf_over.tolist() == [False, True]
+    assert bounds.stroke_over.all()
+
+
+def test_only_the_last_leaf_may_end_the_drawing_and_not_before_its_first_point():
+    p = pens(2)
+    p.turn(slice(0, 1), np.uint64(1), last=True)
+    assert p.may_end(2).tolist() == [False, False]
+    advance(p, moves((1, 1, DOWN), (1, 1, DOWN)))
+    assert p.may_end(2).tolist() == [True, False]
+
+
+def test_followers_may_end_when_their_lead_may_and_make_no_points():
+    p = pens(4)
+    for rows in (slice(0, 2), slice(2, 4)):
+        p.clear(rows)
+    p.max_points[:] = p.max_points_leaf[:] = 1000
+    p.turn(slice(2, 4), np.uint64(1), last=True)
+    bounds = advance(p, moves(*[(1, 1, DOWN)] * 4, segment_end=(0, 1, 0, 1)))
+    assert bounds.points == 2
+    assert bounds.due.tolist() == [True, False, True, False]
+    assert not bounds.leaf_over.any()
+    assert p.may_end(4).tolist() == [False, False, True, True]
+    assert p.step.tolist() == [1, 1, 1, 1]
+
+
+def test_forced_rows_make_no_points_end_nothing_and_take_no_noise():
+    p = pens()
+    pool = Prefixes()
+    pool.add(np.zeros((2, 5), np.float32), p, slice(0, 1), 0)
+    for _ in range(2):
+        assert p.forced(1).all()
+        bounds = advance(p, moves((1, 1, UP), segment_end=(1,)))
+        assert not bounds.due.any()
+    assert not p.forced(1).any()
+    assert p.step.tolist() == p.points.tolist() == [0]
+
+
+def test_prefixes_are_kept_apart_while_others_come_and_go():
+    p, pool = pens(2), Prefixes()
+    long = np.arange(1000, dtype=np.float32).reshape(200, 5)
+    pool.add(long, p, slice(0, 1), 0)
+    p.cursor[0] += 50
+    for number in range(40):
+        short = np.full((30, 5), number, np.float32)
+        pool.add(short, p, slice(1, 2), 1)
+        assert np.array_equal(pool.rows[p.cursor[0] : p.prefix_end[0]], long[50:])
+        assert np.array_equal(pool.rows[p.cursor[1] : p.prefix_end[1]], short)
+    assert len(pool.rows) <= 1024

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fakes import FakeClock, FakeDevice, SteppedEngine, spec, step_graph
+from hitree_server.engine import Broken, EngineSettings, Leaf
+from hitree_server.engine.runner import Runner, StepError, buckets
+from hitree_server.engine.sequence import Sequence
+from hitree_server.engine.slots import Slots
+from hitree_server.engine.step import Step
+
+
+def step(*sequences: Sequence, **changes: tuple[Sequence, ...]) -> Step:
+    parts = {"parks": (), "departures": (), "turns": (), "joins": ()} | changes
+    rows = sum(s.spec.rows for s in sequences)
+    return Step(number=0, running=sequences, rows=rows, **parts)
+
+
+def sequences(count: int) -> tuple[Sequence, ...]:
+    return tuple(Sequence(spec(n), n, 0.0) for n in range(count))
+
+
+def test_buckets_are_powers_of_two_up_to_the_most_rows():
+    assert buckets(1) == (1,)
+    assert buckets(64) == (1, 2, 4, 8, 16, 32, 64)
+    assert buckets(48) == (1, 2, 4, 8, 16, 32, 48)
+
+
+def test_warming_up_computes_every_bucket():
+    device = FakeDevice()
+    Runner(step_graph(), device, FakeClock()).warm_up(Slots(step_graph(), 12))
+    assert device.buckets == [1, 2, 4, 8, 12]
+
+
+@pytest.mark.parametrize(("rows", "bucket"), [(1, 1), (2, 2), (3, 4), (5, 8), (9, 12), (12, 12)])
+def test_all_live_rows_are_one_call_of_the_smallest_bucket(rows, bucket):
+    device, slots = FakeDevice(), Slots(step_graph(), 12)
+    runner = Runner(step_graph(), device, FakeClock())
+    live = sequences(rows)
+    result = runner.run(step(*live, joins=live), slots)
+    assert device.buckets == [bucket] == [result.bucket]
+    assert {mark.sequence for mark in result.marks} == set(live)  # the first point, at once
+
+
+def test_a_step_without_rows_is_not_computed():
+    device, slots = FakeDevice(), Slots(step_graph(), 4)
+    runner = Runner(step_graph(), device, FakeClock())
+    (live,) = sequences(1)
+    runner.run(step(live, joins=(live,)), slots)
+    result = runner.run(step(departures=(live,)), slots)
+    assert (result.bucket, result.marks, len(device.buckets)) == (0, (), 1)
+
+
+def test_padding_holds_the_initial_state():
+    device, slots = FakeDevice(), Slots(step_graph(), 4)
+    runner = Runner(step_graph(), device, FakeClock())
+    live = sequences(4)
+    runner.run(step(*live, joins=live), slots)
+    seen = []
+    device.before = lambda: seen.append(slots.state["position"][:4].copy())
+    runner.run(step(*live[:3], departures=live[3:]), slots)
+    assert seen[0][3].tolist() == [128, 128]
+    assert seen[0][0].tolist() != [128, 128]
+
+
+def test_whatever_the_device_raises_is_one_error():
+    device, slots = FakeDevice(), Slots(step_graph(), 4)
+    device.failures = 1
+    runner = Runner(step_graph(), device, FakeClock())
+    (live,) = sequences(1)
+    with pytest.raises(StepError, match="on strike"):
+        runner.run(step(live, joins=(live,)), slots)
+
+
+def test_a_step_that_is_not_what_the_slots_hold_is_a_bug():
+    runner = Runner(step_graph(), FakeDevice(), FakeClock())
+    (live,) = sequences(1)
+    with pytest.raises(AssertionError, match="what the scheduler thinks"):
+        runner.run(step(live), Slots(step_graph(), 4))
+
+
+async def test_positions_that_are_not_finite_break_their_own_sequence_only():
+    device = FakeDevice()
+    device.poison = -7.0
+    engine = SteppedEngine(step_graph(), device, EngineSettings(max_rows=4))
+    engine.start()
+    poisoned = (Leaf(1, np.full(3, -7, np.float32)),)
+    bad, good = engine.submit(spec(1, leaves=poisoned)), engine.submit(spec(2))
+    engine.run()
+    events = [e async for e in bad]
+    assert isinstance(events[-1], Broken)
+    assert events[-1].error.reason == "INTERNAL"
+    assert "not finite" in events[-1].error.message
+    assert [type(e) for e in [e async for e in good]][-1].__name__ == "Ended"

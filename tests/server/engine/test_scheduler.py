@@ -1,0 +1,273 @@
+"""The policy alone: no device, no arrays, no threads."""
+
+from __future__ import annotations
+
+from itertools import count
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fakes import spec
+from hitree.errors import Cancelled, DeadlineExceeded, InternalError
+from hitree_server.engine import Broken, Ended, EngineSettings, LeafEnded, LeafStarted, Stats
+from hitree_server.engine.scheduler import Scheduler
+from hitree_server.engine.sequence import Phase, Sequence
+from hitree_server.engine.step import Mark, Result
+
+
+class Desk:
+    """A scheduler with what surrounds it."""
+
+    def __init__(self, **limits: float) -> None:
+        self.stats = Stats()
+        self.scheduler = Scheduler(EngineSettings(**limits), self.stats)
+        self.numbers = count()
+        self.now = 0.0
+        self.emissions = []
+
+    def accept(self, **changes: object) -> Sequence:
+        sequence = Sequence(spec(**changes), next(self.numbers), self.now)
+        self.scheduler.accept(sequence)
+        return sequence
+
+    def step(self, *over: Sequence) -> tuple[Sequence, ...]:
+        """One step in which ``over`` finish; returns who was in the batch."""
+        step = self.scheduler.next_step(self.now)
+        marks = [self.mark(s) for s in step.running if s in over]
+        result = Result(tuple(marks), (), len(step.running), step.rows, 0.001)
+        self.emissions += self.scheduler.commit(step, result, self.now)
+        return step.running
+
+    @staticmethod
+    def mark(sequence: Sequence) -> Mark:
+        sequence.leaf = len(sequence.spec.leaves) - 1
+        return Mark(sequence, None, None, stroke_over=True, leaf_over=True, exhausted=False)
+
+    def events(self, sequence: Sequence) -> list[object]:
+        return [e for x in self.emissions if x.sequence is sequence for e in x.events]
+
+
+def test_sequences_of_one_priority_join_in_order_of_arrival():
+    desk = Desk(max_rows=2)
+    a, b, c, d = (desk.accept() for _ in range(4))
+    assert desk.step(a) == (a, b)
+    assert desk.step(b) == (b, c)
+    assert desk.step() == (c, d)
+
+
+def test_a_higher_priority_goes_first():
+    desk = Desk(max_rows=1)
+    low, high = desk.accept(priority=0), desk.accept(priority=1)
+    assert desk.step(high) == (high,)
+    assert desk.step() == (low,)
+
+
+def test_a_low_priority_is_served_once_it_has_waited_long_enough():
+    desk = Desk(max_rows=1, ageing=10.0)
+    low = desk.accept(priority=-1)
+    served = None
+    for second in range(40):
+        desk.now = float(second)
+        newcomer = desk.accept(priority=1)
+        (served,) = desk.step(newcomer, *desk.scheduler._accepted)
+        if served is low:
+            break
+    assert served is low
+    assert desk.now <= 21
+
+
+def test_a_narrow_sequence_does_not_pass_the_head_of_the_queue():
+    desk = Desk(max_rows=4)
+    first, wide, narrow = desk.accept(rows=2), desk.accept(rows=4), desk.accept(rows=1)
+    assert desk.step(first) == (first,)
+    assert desk.step(wide) == (wide,)
+    assert desk.step() == (narrow,)
+
+
+def test_a_full_queue_refuses_with_a_hint():
+    desk = Desk(max_rows=2, queue_limit=3)
+    for _ in range(5):
+        assert desk.scheduler.refusal(1, 0) is None
+        desk.accept()
+    refusal = desk.scheduler.refusal(1, 0)
+    assert refusal is not None
+    assert refusal.retry_after is not None
+    assert 0.1 <= refusal.retry_after <= 30
+    assert "try again" in refusal.message
+
+
+def test_submissions_on_their_way_count_as_waiting():
+    desk = Desk(max_rows=2, queue_limit=3)
+    assert desk.scheduler.refusal(1, 4) is None
+    assert desk.scheduler.refusal(1, 5) is not None
+
+
+def test_paused_sequences_are_bounded_too():
+    desk = Desk(max_rows=2, queue_limit=0, sequence_limit=4)
+    for _ in range(4):
+        assert desk.scheduler.refusal(1, 0) is None
+        sequence = desk.accept()
+        desk.step()
+        desk.scheduler.pause(sequence)
+    assert desk.scheduler.refusal(1, 0) is not None
+
+
+def test_deadlines_end_waiting_and_running_sequences():
+    desk = Desk(max_rows=1)
+    running, waiting = desk.accept(deadline=5.0), desk.accept(deadline=4.0)
+    desk.step()
+    desk.now = 4.0
+    assert desk.step() == (running,)
+    desk.now = 5.0
+    assert desk.step() == ()
+    for sequence in (running, waiting):
+        last = desk.events(sequence)[-1]
+        assert isinstance(last, Broken)
+        assert isinstance(last.error, DeadlineExceeded)
+    assert desk.stats.finished == {"deadline_exceeded": 2}
+
+
+def test_a_cancelled_sequence_gives_its_row_to_the_next_at_once():
+    desk = Desk(max_rows=1)
+    first, second = desk.accept(), desk.accept()
+    desk.step()
+    for _ in range(3):
+        desk.scheduler.end(first, Cancelled("enough"))
+    step = desk.scheduler.next_step(0)
+    assert (step.departures, step.joins, step.running) == ((first,), (second,), (second,))
+    desk.emissions += desk.scheduler.collect()
+    assert sum(isinstance(e, Broken) for e in desk.events(first)) == 1
+
+
+def test_what_a_step_made_of_a_cancelled_sequence_is_dropped():
+    desk = Desk()
+    sequence = desk.accept()
+    step = desk.scheduler.next_step(0)
+    desk.scheduler.end(sequence, Cancelled("enough"))
+    result = Result((desk.mark(sequence),), (sequence,), 1, 1, 0.001)
+    desk.emissions += desk.scheduler.commit(step, result, 0)
+    kinds = [type(e) for e in desk.events(sequence)]
+    assert kinds == [LeafStarted, Broken]
+
+
+def test_leaves_follow_each_other_and_the_last_one_completes():
+    desk = Desk()
+    sequence = desk.accept(first_stroke=4)
+    mark = Mark(sequence, None, None, stroke_over=True, leaf_over=True, exhausted=False)
+    turns = []
+    for _ in range(3):
+        step = desk.scheduler.next_step(desk.now)
+        turns.append(step.turns)
+        desk.emissions += desk.scheduler.commit(step, Result((mark,), (), 1, 1, 0.1), desk.now)
+    assert turns == [(), (sequence,), (sequence,)]
+    ends = [e for e in desk.events(sequence) if isinstance(e, LeafEnded)]
+    assert [(e.leaf, e.start, e.end) for e in ends] == [(0, 4, 5), (1, 5, 6), (2, 6, 7)]
+    last = desk.events(sequence)[-1]
+    assert isinstance(last, Ended)
+    assert (last.reason, last.strokes) == ("complete", 3)
+
+
+def test_a_failed_step_breaks_only_who_was_in_it():
+    desk = Desk(max_rows=1)
+    first, second = desk.accept(), desk.accept()
+    step = desk.scheduler.next_step(0)
+    desk.emissions += desk.scheduler.fail(step, "no memory")
+    last = desk.events(first)[-1]
+    assert isinstance(last, Broken)
+    assert isinstance(last.error, InternalError)
+    assert "no memory" in last.error.message
+    assert desk.step() == (second,)
+    assert desk.stats.steps_failed == 1
+
+
+def test_a_paused_sequence_leaves_and_comes_back_in_its_old_place():
+    desk = Desk(max_rows=1)
+    first = desk.accept()
+    desk.step()
+    others = [desk.accept() for _ in range(2)]
+    desk.scheduler.pause(first)
+    assert desk.step() == (others[0],)
+    desk.scheduler.resume(first)
+    assert desk.step(others[0]) == (others[0],)
+    assert desk.step() == (first,)
+    assert sum(isinstance(e, LeafStarted) for e in desk.events(first)) == 1
+
+
+def test_entries_of_cancelled_sequences_do_not_pile_up():
+    desk = Desk(max_rows=1)
+    for _ in range(1000):
+        desk.scheduler.end(desk.accept(deadline=1e9), Cancelled("enough"))
+    assert len(desk.scheduler._deadlines) < 200
+    assert len(desk.scheduler._waiting) < 200
+
+
+COMMANDS = st.one_of(
+    st.tuples(st.just("accept"), st.integers(1, 3), st.integers(-1, 1), st.integers(0, 30)),
+    st.tuples(st.sampled_from(["cancel", "pause", "resume"]), st.integers(0, 40)),
+    st.tuples(st.just("step"), st.integers(0, 3)),
+    st.tuples(st.just("wait"), st.integers(1, 5)),
+    st.just(("fail",)),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(COMMANDS, max_size=60))
+def test_random_scripts_keep_the_invariants(script):
+    desk = Desk(max_rows=4, queue_limit=6, sequence_limit=12)
+    everyone: list[Sequence] = []
+    for command, *arguments in script:
+        _play(desk, everyone, command, arguments)
+        live = [s for s in everyone if s.phase in (Phase.RUNNING, Phase.WAITING)]
+        assert desk.scheduler.demand == sum(s.spec.rows for s in live)
+    for _ in range(200):
+        for sequence in everyone:
+            desk.scheduler.resume(sequence)
+        desk.step(*everyone)
+    for sequence in everyone:
+        events = desk.events(sequence)
+        assert [isinstance(e, Ended | Broken) for e in events].count(True) == 1
+        assert isinstance(events[-1], Ended | Broken)
+    assert desk.scheduler.active == desk.scheduler.demand == 0
+    assert sum(desk.stats.finished.values()) == len(everyone)
+
+
+def _play(desk: Desk, everyone: list[Sequence], command: str, arguments: list[int]) -> None:
+    scheduler = desk.scheduler
+    if command == "accept":
+        rows, priority, wait = arguments
+        if scheduler.refusal(rows, 0) is None:
+            deadline = desk.now + wait if wait else None
+            everyone.append(desk.accept(rows=rows, priority=priority, deadline=deadline))
+    elif command == "step":
+        _check_joins(desk, everyone, everyone[:: arguments[0] + 1])
+    elif command == "wait":
+        desk.now += arguments[0]
+    elif command == "fail":
+        desk.emissions += scheduler.fail(scheduler.next_step(desk.now), "it broke")
+    elif everyone:
+        chosen = everyone[arguments[0] % len(everyone)]
+        {
+            "cancel": lambda: scheduler.end(chosen, Cancelled("enough")),
+            "pause": lambda: scheduler.pause(chosen),
+            "resume": lambda: scheduler.resume(chosen),
+        }[command]()
+
+
+def _check_joins(desk: Desk, everyone: list[Sequence], over: list[Sequence]) -> None:
+    """Nobody who still waits arrived before somebody of the same priority who joined."""
+    before = {s for s in everyone if s.phase is Phase.WAITING}
+    running = desk.step(*over)
+    assert sum(s.spec.rows for s in running) <= 4
+    joined = [s for s in running if s in before]
+    waiting = [s for s in everyone if s.phase is Phase.WAITING]
+    for late in joined:
+        for early in waiting:
+            assert early.spec.priority != late.spec.priority or early.number > late.number
+
+
+@pytest.mark.parametrize("module", ["numpy", "asyncio", "threading", "time"])
+def test_the_policy_imports_nothing_impure(module):
+    import hitree_server.engine.scheduler as policy
+
+    assert not hasattr(policy, module)

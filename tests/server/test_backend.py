@@ -1,0 +1,59 @@
+"""A bundle loaded for real: its graphs, its engine, and one drawing through the service."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bundles import tiny_bundle
+from hitree.errors import BundleCorrupt, BundleIncomplete
+from hitree.v1 import hitree_pb2 as pb
+from hitree_server.backend import load
+from hitree_server.calls import Call
+from hitree_server.metrics import Metrics
+from hitree_server.service import Service
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from hitree_server.settings import Settings
+
+
+async def test_loaded_bundle_draws_and_reads_what_it_drew(settings: Settings) -> None:
+    backend = load(settings.model_copy(update={"bundle": tiny_bundle().path, "provider": "cpu"}))
+    service = Service(settings, Metrics())
+    service.open(backend)
+    call = Call.of("embedded")
+    request = pb.DrawRequest(prompt="draw a flamingo", seed=1, max_points=60)
+    events = [event async for event in service.draw(request, call)]
+    assert events[-1].WhichOneof("event") == "finished"
+    strokes: dict[int, pb.Stroke] = {}
+    for event in events:
+        if event.WhichOneof("event") == "points":
+            stroke = strokes.setdefault(event.points.stroke, pb.Stroke())
+            stroke.xs.extend(event.points.xs)
+            stroke.ys.extend(event.points.ys)
+    drawing = pb.Drawing(strokes=[strokes[index] for index in sorted(strokes)])
+    tree = await service.annotate(pb.AnnotateRequest(drawing=drawing), call)
+    assert tree.tree.nodes[0].end == len(drawing.strokes)
+    assert (await service.model_info(pb.ModelInfoRequest(), call)).engine.provider == "cpu"
+    backend.engine.stop()
+    service.stop()
+
+
+@pytest.mark.parametrize(
+    ("harm", "error"),
+    [(lambda path: path.unlink(), BundleIncomplete), (lambda p: p.write_text("x"), BundleCorrupt)],
+)
+@pytest.mark.parametrize("name", ["condition.onnx", "vocabulary.json"])
+def test_harmed_bundle_is_refused_and_leaves_no_thread(
+    settings: Settings, tmp_path: Path, name: str, harm: object, error: type[Exception]
+) -> None:
+    copy = shutil.copytree(tiny_bundle().path, tmp_path / "bundle")
+    harm(copy / name)
+    with pytest.raises(error, match=name):
+        load(settings.model_copy(update={"bundle": copy}))
+    assert not [t for t in threading.enumerate() if t.name == "hitree-engine"]

@@ -1,0 +1,71 @@
+"""Metrics: what a call leaves behind, on a registry of its own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from hitree.errors import EmptyPrompt, InternalError
+from hitree.v1 import hitree_pb2 as pb
+from hitree_server.calls import Call, observed
+from hitree_server.engine.stats import Stats
+from hitree_server.metrics import Metrics
+
+if TYPE_CHECKING:
+    from hitree_server.service import Service
+
+CALL = Call("one", door="http")
+
+
+def value(metrics: Metrics, name: str, **labels: str) -> float | None:
+    return metrics.registry.get_sample_value(f"hitree_{name}", labels)
+
+
+def test_registries_are_apart() -> None:
+    first, second = Metrics(), Metrics()
+    first.rejected.labels("OVERLOADED").inc()
+    assert value(first, "rejected_total", reason="OVERLOADED") == 1
+    assert value(second, "rejected_total", reason="OVERLOADED") is None
+
+
+def test_calls_are_counted_by_door_method_and_outcome() -> None:
+    metrics = Metrics()
+    with observed("Plan", CALL, metrics):
+        pass
+    with pytest.raises(EmptyPrompt), observed("Plan", CALL, metrics):
+        raise EmptyPrompt("no words")
+    with pytest.raises(InternalError), observed("Plan", CALL, metrics):
+        raise ZeroDivisionError
+    for code in ("OK", "EMPTY_PROMPT", "INTERNAL"):
+        assert value(metrics, "calls_total", door="http", method="Plan", code=code) == 1
+    assert value(metrics, "call_seconds_count", door="http", method="Plan") == 3
+    assert value(metrics, "rejected_total", reason="INTERNAL") == 1
+
+
+def test_engine_stats_are_read_at_the_scrape() -> None:
+    metrics, stats = Metrics(), Stats()
+    metrics.watch(stats)
+    stats.running, stats.points = 3, 70
+    stats.step_rows.observe(3)
+    stats.step_rows.observe(5000)
+    stats.finished["complete"] += 2
+    assert value(metrics, "requests_running") == 3
+    assert value(metrics, "points_total") == 70
+    assert value(metrics, "step_rows_bucket", le="2.0") == 0
+    assert value(metrics, "step_rows_bucket", le="4.0") == 1
+    assert value(metrics, "step_rows_bucket", le="+Inf") == 2
+    assert value(metrics, "step_rows_sum") == 5003
+    assert value(metrics, "sequences_total", reason="complete") == 2
+    assert b'hitree_sequences_total{reason="complete"} 2' in metrics.render()
+
+
+async def test_drawing_is_counted(service: Service) -> None:
+    metrics = service.metrics
+    request = pb.DrawRequest(prompt="draw a cat")
+    points = [event.points async for event in service.draw(request, CALL)]
+    assert value(metrics, "finished_total", reason="complete") == 1
+    assert value(metrics, "draw_first_point_seconds_count") == 1
+    assert value(metrics, "model_seconds_count", model="plan") == 1
+    assert value(metrics, "model_seconds_count", model="condition") == 1
+    assert sum(len(p.xs) for p in points) == 30

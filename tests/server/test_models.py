@@ -1,0 +1,153 @@
+"""The bundle's models behind typed calls, on a bundle made by the real export path."""
+
+import json
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from bundles import tiny_bundle
+from hitree import bundle as core_bundle
+from hitree.drawing import Drawing
+from hitree.errors import BundleCorrupt, BundleIncomplete, MissingPackage, UnknownSubject
+from hitree.text import words
+from hitree_server.models import GRAPHS, LEVELS, Models
+
+DRAWING = Drawing.of([[[10, 10], [90, 40]], [[50, 60]], [[5, 200], [80, 220], [200, 150]]])
+SPANS = np.array([[0, 1], [0, 3], [2, 3]], np.int64)
+
+
+@pytest.fixture(scope="module")
+def bundle():
+    return tiny_bundle()
+
+
+@pytest.fixture(scope="module")
+def models(bundle):
+    return Models.load(bundle, threads=1)
+
+
+def rng(seed=1):
+    return np.random.default_rng(seed)
+
+
+def test_subjects_and_settings_are_the_manifests(models, bundle):
+    assert models.subjects == bundle.manifest.subjects
+    assert models.settings["temperature"] == bundle.manifest.settings["temperature"]
+
+
+def test_subjects_are_recognised(models):
+    assert models.recognise("draw me a kitty").subject == "cat"
+    with pytest.raises(UnknownSubject):
+        models.recognise("draw a bicycle")
+    assert models.recognise("draw a bicycle", nearest=True).subject in models.subjects
+
+
+def test_embeddings_are_unit_vectors_of_one_space(models):
+    segments = models.embed_segments(DRAWING, SPANS)
+    texts = models.embed_texts(["add two ears", "draw a tail", "öß 漢"])
+    assert segments.shape == texts.shape
+    for vectors in (segments, texts):
+        assert vectors.dtype == np.float32
+        np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+    assert not np.allclose(segments[0], segments[2])
+
+
+def test_conditions_tell_stacks_and_subjects_apart(models):
+    stacks = [("draw a cat",), ("draw a cat", "add two ears"), ("draw a cat", "add a tail")]
+    cats, owls = models.conditions(stacks, "cat"), models.conditions(stacks, "owl")
+    assert len({row.tobytes() for row in (*cats, *owls)}) == 6
+    np.testing.assert_allclose(models.conditions(stacks[1:2], "cat"), cats[1:2], atol=1e-6)
+
+
+def test_deep_stacks_keep_the_root_and_the_last_levels(models):
+    deep = ("draw a cat", "far above", "step one", "step two", "step three")
+    kept = (deep[0], *deep[2:])
+    assert len(kept) == LEVELS
+    np.testing.assert_array_equal(
+        models.conditions([deep], "cat"), models.conditions([kept], "cat")
+    )
+
+
+def test_expansions_are_lists_of_instructions(models):
+    found = models.expand(("draw a cat",), "cat", samples=24, temperature=1.0, rng=rng())
+    assert len(found) == 24
+    assert any(one.texts for one in found)
+    for one in found:
+        assert len(one.text_log_probs) == len(one.texts)
+        assert all(words(text) for text in one.texts)
+        assert one.log_prob < 0
+        assert all(value < 0 for value in one.text_log_probs)
+
+
+def test_expansions_follow_the_seed(models):
+    def texts(seed):
+        return models.expand(("draw a cat",), "cat", samples=4, temperature=1.0, rng=rng(seed))
+
+    assert texts(1) == texts(1)
+    assert texts(1) != texts(2)
+
+
+def test_descriptions_come_best_first(models):
+    found = models.describe(DRAWING, SPANS, "cat", n_best=6)
+    assert [len(one) for one in found] == [6, 6, 6]
+    for one in found:
+        assert [d.log_prob for d in one] == sorted((d.log_prob for d in one), reverse=True)
+        assert len({d.text for d in one}) == 6
+        assert all(words(d.text) for d in one)
+
+
+def test_a_segment_is_described_alike_alone_and_among_others(models):
+    together = models.describe(DRAWING, SPANS, "cat")
+    alone = [models.describe(DRAWING, SPANS[i : i + 1], "cat")[0] for i in range(3)]
+    assert [one[0].text for one in together] == [one[0].text for one in alone]
+
+
+def test_a_drawing_without_a_subject_is_described(models):
+    assert words(models.describe(DRAWING, SPANS[:1], "")[0][0].text)
+
+
+def test_calls_from_many_threads_do_not_mix(models):
+    stacks = [(f"draw a {subject}",) for subject in models.subjects]
+    expected = [models.conditions([stack], "cat") for stack in stacks]
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda stack: models.conditions([stack], "cat"), stacks * 4))
+    for index, one in enumerate(found):
+        np.testing.assert_array_equal(one, expected[index % len(expected)])
+
+
+def test_a_bundle_without_a_graph_is_incomplete(bundle):
+    graphs = {name: file for name, file in bundle.manifest.graphs.items() if name != "condition"}
+    partial = core_bundle.Bundle(bundle.path, replace(bundle.manifest, graphs=graphs))
+    with pytest.raises(BundleIncomplete, match="condition"):
+        Models.load(partial, threads=1)
+    assert "condition" in GRAPHS
+
+
+def test_a_missing_runtime_is_named(bundle, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(MissingPackage, match=r"hitree\[server\]"):
+        Models.load(bundle, threads=1)
+
+
+def copy_of(bundle, tmp_path, **changed):
+    files = {name: bundle.file(name).read_bytes() for name in bundle.manifest.sha256}
+    fields = {k: v for k, v in vars(bundle.manifest).items() if k not in ("sha256", "format")}
+    return core_bundle.write(tmp_path / "bundle", files | changed, fields)
+
+
+@pytest.mark.parametrize(
+    "name", ["scorer_texts.onnx", "generator_step.onnx", "vocabulary.json", "tokens.npz"]
+)
+def test_files_that_are_something_else_are_corrupt(bundle, tmp_path, name):
+    with pytest.raises(BundleCorrupt):
+        Models.load(copy_of(bundle, tmp_path, **{name: json.dumps({"no": 1}).encode()}), threads=1)
+
+
+def test_a_file_that_vanished_is_named(bundle, tmp_path):
+    copy = copy_of(bundle, tmp_path)
+    copy.file("condition.onnx").unlink()
+    with pytest.raises(BundleIncomplete, match=r"condition\.onnx"):
+        Models.load(copy, threads=1)

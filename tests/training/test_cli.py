@@ -1,0 +1,117 @@
+"""``hitree-train``: the commands reach the code they name, errors are told without a traceback."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+from typer.testing import CliRunner
+
+from hitree_training import __main__ as cli
+from hitree_training import checkpoint, evaluate
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+RUN = CliRunner()
+
+
+def run(*arguments: object) -> str:
+    result = RUN.invoke(cli.app, [str(argument) for argument in arguments])
+    assert result.exception is None, result.output
+    return result.stdout
+
+
+@pytest.fixture(scope="module")
+def made(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with checkpoints, trained by the commands themselves."""
+    out = tmp_path_factory.mktemp("made")
+    for model in ("generator", "scorer", "decoder"):
+        run(model, "--data", small_data, "--out", out, "--preset", f"{model}-tiny", "--steps", 2)
+    return out
+
+
+@pytest.mark.parametrize("model", ["generator", "scorer", "decoder"])
+def test_each_model_is_trained(made: Path, model: str) -> None:
+    assert checkpoint.load(made / f"{model}.pt", model).step == 2
+
+
+def test_a_wall_clock_budget_ends_a_run(small_data: Path, tmp_path: Path) -> None:
+    run(
+        *("scorer", "--data", small_data, "--out", tmp_path),
+        *("--preset", "scorer-tiny", "--minutes", 0.01),
+    )
+    assert checkpoint.load(tmp_path / "scorer.pt", "scorer").progress == 1.0
+
+
+def test_trees_then_planner(made: Path, small_data: Path, tmp_path: Path) -> None:
+    shown = run(
+        *("trees", "--data", small_data, "--out", tmp_path / "t.jsonl", "--kind", "drawn"),
+        *("--generator", made / "generator.pt", "--scorer", made / "scorer.pt", "--limit", 3),
+    )
+    assert "3 trees" in shown
+    run(
+        *("planner", "--trees", tmp_path / "t.jsonl", "--data", small_data, "--out", tmp_path),
+        *("--preset", "generator-tiny", "--steps", 1),
+    )
+    assert checkpoint.load(tmp_path / "generator.pt", "generator").extras["trees"] == "t.jsonl"
+
+
+def test_evaluate(made: Path, small_data: Path, tmp_path: Path) -> None:
+    run(
+        *("evaluate", "--data", small_data, "--out", tmp_path / "f.json", "--split", "valid"),
+        *("--generator", made / "generator.pt", "--scorer", made / "scorer.pt"),
+        *("--decoder", made / "decoder.pt"),
+    )
+    found = json.loads((tmp_path / "f.json").read_text())
+    assert found["kinds"].keys() == {"drawn"}
+    figures = found["kinds"]["drawn"]
+    assert figures.keys() >= {"generator", "scorer", "trees", "decoder"}
+    assert figures["trees"]["oracle"]["f1"] == 1.0
+    assert 0 <= figures["trees"]["cky"]["f1"] <= 1
+
+
+def test_tune(made: Path, small_data: Path) -> None:
+    shown = run(
+        *("tune", "--data", small_data),
+        *("--generator", made / "generator.pt", "--scorer", made / "scorer.pt"),
+    ).splitlines()
+    figures = [float(line.split()[1]) for line in shown]
+    assert len(figures) == 10
+    assert figures[:5] == sorted(figures[:5], reverse=True)
+    assert "threshold None" in shown[0]
+    assert "threshold None" not in shown[5]
+
+
+def test_text_figures_are_those_of_the_libraries() -> None:
+    same = evaluate.text_figures(["Draw a head!"], ["draw a head"])
+    assert same["bleu_1"] == same["bleu_2"] == same["rouge_l"] == 1.0
+    assert same["unique_words"] == 3
+    other = evaluate.text_figures(["draw a leg", "draw"], ["draw a head", "add a tail"])
+    assert other["bleu_1"] == pytest.approx((2 / 3 + 0.1 * 2.718281828**-2) / 2, abs=0.02)
+    assert other["rouge_l"] == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["scorer", "--preset", "nothing"], "there is no preset nothing"),
+        (["generator", "--data", "/nowhere"], "/nowhere has no train drawings"),
+        (["scorer", "--preset", "scorer-tiny", "--resume", "--out", "/nowhere"], "/nowhere"),
+    ],
+)
+def test_errors_are_told_without_a_traceback(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    message: str,
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["hitree-train", *arguments])
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    assert caught.value.code == 1
+    shown = capsys.readouterr().err
+    assert message in shown
+    assert "Traceback" not in shown

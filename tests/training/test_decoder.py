@@ -1,0 +1,122 @@
+"""The decoder: what it sees, what it draws, what it scores."""
+
+import math
+
+import pytest
+import torch
+
+from hitree_training import data, presets
+from hitree_training.models.decoder import (
+    DecoderPreset,
+    Head,
+    SketchDecoder,
+    initial_state,
+    losses,
+    sample_pen,
+    splat,
+)
+from hitree_training.sequences import NO_AUGMENTATION, Batch, Sequences
+
+TINY = presets.load(DecoderPreset, "decoder-tiny")
+
+
+@pytest.fixture(scope="module")
+def batch() -> Batch:
+    sequences = Sequences(data.load(kinds=("drawn",), splits=("test",))[:24])
+    return sequences.batch(torch.arange(8), torch.Generator().manual_seed(0), NO_AUGMENTATION)
+
+
+@pytest.fixture(scope="module")
+def model() -> SketchDecoder:
+    torch.manual_seed(0)
+    return SketchDecoder(TINY, token_width=data.token_vectors().width, scale=30.0).eval()
+
+
+def step_inputs(rows: int) -> dict[str, torch.Tensor]:
+    return {
+        "noise": torch.rand(rows, 5).clamp(min=1e-6),
+        "temperature": torch.ones(rows, 1),
+        "forced": torch.zeros(rows, 5),
+        "force": torch.zeros(rows, 1),
+        "may_end": torch.ones(rows, 1),
+    }
+
+
+@torch.inference_mode()
+def test_step_sees_what_training_sees(model: SketchDecoder, batch: Batch) -> None:
+    """Forced through the rows, the stepwise LSTM gives the states of the teacher-forced one."""
+    rows = len(batch.rows)
+    condition = model.encode(batch.stacks, batch.stack_mask, batch.subject)[batch.segment]
+    whole, _ = model.lstm(torch.cat([model.observe(batch.rows), condition], dim=-1))
+    state = initial_state(TINY, rows)
+    inputs = step_inputs(rows) | {"force": torch.ones(rows, 1)}
+    for t in range(batch.rows.shape[1]):
+        state, end = model.step(state, condition[:, t], **(inputs | {"forced": batch.rows[:, t]}))
+        live = batch.valid[:, t] > 0
+        torch.testing.assert_close(state.h[live], whole[live, t], atol=1e-5, rtol=1e-4)
+        assert not end.any()
+
+
+@torch.inference_mode()
+def test_offsets_lie_on_the_grid(model: SketchDecoder) -> None:
+    state = initial_state(TINY, 4)
+    condition = torch.zeros(4, TINY.condition)
+    for _ in range(30):
+        state, _ = model.step(state, condition, **step_inputs(4))
+        assert torch.equal(state.pen.position * 4, torch.round(state.pen.position * 4))
+        assert torch.equal(state.pen.row[:, 2:].sum(dim=1), torch.ones(4))
+
+
+@torch.inference_mode()
+def test_end_is_barred_until_it_may() -> None:
+    logits = torch.tensor([[-5.0, -5.0, 5.0]]).expand(1000, 3)
+    noise = torch.linspace(1e-6, 1 - 1e-6, 1000)[:, None]
+    barred = sample_pen(logits, noise, torch.ones(1000, 1), torch.zeros(1000, 1))
+    free = sample_pen(logits, noise, torch.ones(1000, 1), torch.ones(1000, 1))
+    assert barred[:, 2].sum() == 0
+    assert free[:, 2].mean() > 0.99
+
+
+def test_pen_is_sampled_as_often_as_it_is_likely() -> None:
+    logits = torch.log(torch.tensor([[0.5, 0.3, 0.2]])).expand(10_000, 3)
+    noise = torch.linspace(1e-6, 1 - 1e-6, 10_000)[:, None]
+    shares = sample_pen(logits, noise, torch.ones(1, 1), torch.ones(10_000, 1)).mean(dim=0)
+    torch.testing.assert_close(shares, torch.tensor([0.5, 0.3, 0.2]), atol=1e-3, rtol=0)
+
+
+def test_condition_reads_every_level(model: SketchDecoder) -> None:
+    vectors = data.token_vectors()
+    tokens, mask = vectors.batch(["draw a cat", "add two ears", "add a long tail"])
+    stack, stack_mask = torch.from_numpy(tokens)[None], torch.from_numpy(mask)[None]
+    subject = torch.from_numpy(vectors.sentence("cat"))[None]
+    full = model.encode(stack, stack_mask, subject)
+    for level in range(3):
+        without = stack_mask.clone()
+        without[:, level] = 0
+        assert (model.encode(stack, without, subject) - full).abs().max() > 1e-4
+
+
+def test_ink_of_a_move_is_its_length() -> None:
+    origin, target = torch.tensor([[64.0, 64.0]]), torch.tensor([[128.0, 64.0]])
+    ink = splat(origin, target, torch.ones(1), 16).reshape(16, 16)
+    assert ink.sum() == pytest.approx(4.0)  # 64 units are 4 cells
+    assert ink.sum(dim=1).nonzero().flatten().tolist() == [3, 4]  # y = 64 lies between two rows
+
+
+def test_lifted_pen_leaves_only_a_dot() -> None:
+    ink = splat(torch.zeros(1, 2), torch.full((1, 2), 128.0), torch.zeros(1), 16).reshape(16, 16)
+    assert ink.sum() == pytest.approx(0.25)
+    assert ink[7:9, 7:9].sum() == pytest.approx(0.25)
+
+
+def test_loss_is_the_density_of_a_gaussian() -> None:
+    """One component without correlation: the closed form."""
+    one = torch.zeros(1, 1, 1)
+    head = Head(one, torch.zeros(1, 1, 1, 2), torch.full((1, 1, 1, 2), 2.0), one,
+                torch.zeros(1, 1, 3), torch.zeros(1, 1))  # fmt: skip
+    rows = torch.tensor([[[10.0, -20.0, 1.0, 0.0, 0.0]]])
+    found = losses(head, rows, torch.ones(1, 1), scale=10.0)
+    expected = 0.5 * (1**2 + 2**2) / 4 + math.log(2 * math.pi * 4)
+    assert found.offset.item() == pytest.approx(expected, abs=1e-5)
+    assert found.pen.item() == pytest.approx(math.log(3))
+    assert found.segment.item() == pytest.approx(math.log(2))

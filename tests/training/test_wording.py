@@ -1,0 +1,35 @@
+"""Instructions by rule."""
+
+import pytest
+
+from hitree_training import wording
+
+
+def test_root_has_the_right_article() -> None:
+    assert wording.root("owl") == "draw an owl"
+    assert wording.root("sea turtle") == "draw a sea turtle"
+
+
+def test_compose_counts_runs() -> None:
+    steps = wording.compose(("body", "foot", "foot", "left eye", "antenna", "antenna", "antenna"))
+    assert [step.text for step in steps] == [
+        "draw a body", "add two feet", "add a left eye", "add three antennae",
+    ]  # fmt: skip
+    assert [(step.start, step.end) for step in steps] == [(0, 1), (1, 3), (3, 4), (4, 7)]
+
+
+def test_compound_parts_are_drawn_once() -> None:
+    assert wording.compose(("head and neck", "head and neck"))[0].text == "draw a head and neck"
+
+
+@pytest.mark.parametrize(
+    ("text", "mirrored"),
+    [
+        ("add the left ear", "add the right ear"),
+        ("from left to right", "from right to left"),
+        ("draw a bright leftover", "draw a bright leftover"),
+    ],
+)
+def test_mirror(text: str, mirrored: str) -> None:
+    assert wording.mirror(text) == mirrored
+    assert wording.mirror(mirrored) == text

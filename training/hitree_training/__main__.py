@@ -1,0 +1,241 @@
+"""``hitree-train``: train, measure and feed the models.
+
+Without ``--data`` every command works on the built-in set, the project's own drawings.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, cast
+
+import typer
+from rich.console import Console
+
+from hitree.errors import HiTreeError
+from hitree_training import (
+    evaluate,
+    fetch,
+    presets,
+    train_decoder,
+    train_generator,
+    train_scorer,
+    trees,
+    tuning,
+)
+from hitree_training.checkpoint import CheckpointError
+from hitree_training.data import DataError, Kind
+from hitree_training.explain import Parsing
+from hitree_training.fetch import FetchError
+from hitree_training.models.decoder import DecoderPreset
+from hitree_training.models.generator import GeneratorPreset
+from hitree_training.models.scorer import ScorerPreset
+from hitree_training.presets import PresetError
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
+
+Data = Annotated[
+    Path | None, typer.Option("--data", help="Data folder; the built-in set by default.")
+]
+Out = Annotated[Path, typer.Option("--out", help="Folder for checkpoints.")]
+Preset = Annotated[str, typer.Option(help="Name of a preset, or a .toml file.")]
+Minutes = Annotated[
+    float | None, typer.Option(help="Wall-clock budget; instead of a number of steps.")
+]
+Steps = Annotated[int | None, typer.Option(help="Optimiser steps; the model's own by default.")]
+Seed = Annotated[int, typer.Option(help="Seed of all that is random.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with the checkpoint in --out.")]
+Checkpoint = Annotated[Path | None, typer.Option(help="Checkpoint; left out if not given.")]
+
+CHECKPOINTS = Path("checkpoints")
+
+
+@app.command()
+def generator(
+    data: Data = None,
+    out: Out = CHECKPOINTS,
+    preset: Preset = "generator-small",
+    minutes: Minutes = None,
+    steps: Steps = None,
+    seed: Seed = 0,
+    resume: Resume = False,
+) -> None:
+    """Train the instruction generator, both describing and planning."""
+    chosen = presets.load(GeneratorPreset, preset)
+    train_generator.train(
+        train_generator.Options(
+            folder=data,
+            out=out / "generator.pt",
+            preset=chosen,
+            minutes=minutes,
+            steps=steps or train_generator.Options.steps,
+            seed=seed,
+            resume=resume,
+        )
+    )
+
+
+@app.command()
+def planner(
+    inferred: Annotated[Path, typer.Option("--trees", help="What `hitree-train trees` wrote.")],
+    data: Data = None,
+    out: Out = CHECKPOINTS,
+    preset: Preset = "generator-small",
+    minutes: Minutes = None,
+    steps: Steps = None,
+    seed: Seed = 0,
+    resume: Resume = False,
+) -> None:
+    """Train the instruction generator on inferred trees beside the annotated ones."""
+    chosen = presets.load(GeneratorPreset, preset)
+    train_generator.train(
+        train_generator.Options(
+            folder=data,
+            out=out / "generator.pt",
+            preset=chosen,
+            minutes=minutes,
+            steps=steps or train_generator.Options.steps,
+            seed=seed,
+            resume=resume,
+            trees=inferred,
+        )
+    )
+
+
+@app.command()
+def scorer(
+    data: Data = None,
+    out: Out = CHECKPOINTS,
+    preset: Preset = "scorer-small",
+    minutes: Minutes = None,
+    steps: Steps = None,
+    seed: Seed = 0,
+    resume: Resume = False,
+) -> None:
+    """Train the tree scorer."""
+    chosen = presets.load(ScorerPreset, preset)
+    train_scorer.train(
+        train_scorer.Options(
+            folder=data,
+            out=out / "scorer.pt",
+            preset=chosen,
+            minutes=minutes,
+            steps=steps or train_scorer.Options.steps,
+            seed=seed,
+            resume=resume,
+        )
+    )
+
+
+@app.command()
+def decoder(
+    data: Data = None,
+    out: Out = CHECKPOINTS,
+    preset: Preset = "decoder-small",
+    minutes: Minutes = None,
+    steps: Steps = None,
+    seed: Seed = 0,
+    resume: Resume = False,
+) -> None:
+    """Train the sketch decoder."""
+    chosen = presets.load(DecoderPreset, preset)
+    train_decoder.train(
+        train_decoder.Options(
+            folder=data,
+            out=out / "decoder.pt",
+            preset=chosen,
+            minutes=minutes,
+            steps=steps or train_decoder.Options.steps,
+            seed=seed,
+            resume=resume,
+        )
+    )
+
+
+@app.command("trees")
+def infer_trees(
+    generator: Annotated[Path, typer.Option(help="Checkpoint of the generator.")],
+    scorer: Annotated[Path, typer.Option(help="Checkpoint of the scorer.")],
+    out: Annotated[Path, typer.Option("--out", help="The file of trees; it is gone on with.")],
+    data: Data = None,
+    kind: Annotated[list[str], typer.Option(help="real, drawn or sampled; repeatable.")] = [  # noqa: B006 (typer copies it)
+        "real",
+        "drawn",
+        "sampled",
+    ],
+    split: Annotated[list[str], typer.Option(help="train, valid or test; repeatable.")] = ["train"],  # noqa: B006
+    limit: Annotated[int | None, typer.Option(help="At most so many drawings.")] = None,
+    processes: Annotated[int, typer.Option(min=1, help="Processes to share the work.")] = 1,
+    parser: Annotated[str, typer.Option(help="greedy, cky or bottom_up.")] = "cky",
+    max_nodes: Annotated[int, typer.Option(min=1, help="Nodes of a tree at most.")] = 16,
+) -> None:
+    """Infer the instruction trees of a data set."""
+    written = trees.infer(
+        trees.Options(
+            folder=data,
+            out=out,
+            generator=generator,
+            scorer=scorer,
+            kinds=cast("tuple[Kind, ...]", tuple(kind)),
+            splits=tuple(split),
+            limit=limit,
+            processes=processes,
+            parsing=Parsing(parser=parser, max_nodes=max_nodes),
+        )
+    )
+    typer.echo(f"{written} trees written to {out}")
+
+
+@app.command("tune")
+def choose(
+    generator: Annotated[Path, typer.Option(help="Checkpoint of the generator.")],
+    scorer: Annotated[Path, typer.Option(help="Checkpoint of the scorer.")],
+    data: Data = None,
+) -> None:
+    """Show which parsing weights and pruning threshold agree best with held-out annotations."""
+    for best in tuning.tune(generator, scorer, data):
+        for setting in best[:5]:
+            typer.echo(f"f1 {setting.f1:.4f}  {setting.weights}  threshold {setting.threshold}")
+
+
+@app.command("evaluate")
+def measure(
+    out: Annotated[Path, typer.Option("--out", help="The JSON file of figures.")],
+    data: Data = None,
+    generator: Checkpoint = None,
+    scorer: Checkpoint = None,
+    decoder: Checkpoint = None,
+    split: Annotated[str, typer.Option(help="valid or test.")] = "test",
+) -> None:
+    """Measure trained models on held-out drawings; trees and texts need generator and scorer."""
+    found = evaluate.evaluate(
+        evaluate.Options(
+            folder=data, out=out, generator=generator, scorer=scorer, decoder=decoder, split=split
+        )
+    )
+    typer.echo(json.dumps(found, indent=1))
+
+
+@app.command("fetch")
+def download(
+    categories: Annotated[list[str], typer.Argument(help='For instance flamingo "sea turtle".')],
+    out: Annotated[Path, typer.Option("--out", help="The data folder.")],
+    limit: Annotated[int | None, typer.Option(help="Drawings of each that are kept.")] = None,
+    url: Annotated[str, typer.Option(help="Where the categories lie.")] = fetch.URL,
+) -> None:
+    """Download categories of the public Quick, Draw! data set."""
+    for path in fetch.fetch(categories, out, limit=limit, url=url):
+        typer.echo(str(path))
+
+
+def main() -> None:
+    """Run ``hitree-train``; errors that tell what to do are shown without a traceback."""
+    try:
+        app()
+    except (CheckpointError, DataError, FetchError, HiTreeError, PresetError) as exc:
+        Console(stderr=True).print(f"[red]error:[/] {exc}", soft_wrap=True)
+        raise SystemExit(1) from None
+
+
+if __name__ == "__main__":
+    main()

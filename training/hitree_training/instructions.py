@@ -1,0 +1,132 @@
+"""What the generator learns to write: instructions of segments, and expansions of instructions.
+
+Both are taken from annotated drawings. Trees that were inferred for more drawings (`trees`) add
+expansions of any depth.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from hitree_training import wording
+from hitree_training.data import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from hitree.text import Vocabulary
+    from hitree_training.data import Example
+
+PLAIN = 0.4  # share of expansions whose root says no more than the subject
+TRAIT = 0.25  # share whose root names one trait of the annotated root
+_OPENINGS = ("draw {}", "draw {}", "draw {}", "sketch {}", "draw me {}", "{}")
+_JOINS = re.compile(r",? and |, ")
+
+
+@dataclass(frozen=True)
+class Expansion:
+    """An instruction stack and what its last instruction consists of."""
+
+    subject: str
+    stack: tuple[str, ...]  # from the root down to the node
+    children: tuple[str, ...]  # instructions in drawing order; none: the node is a leaf
+    kind: str  # of the drawing it was taken from: real, drawn or sampled
+
+
+def expansions(examples: Iterable[Example]) -> list[Expansion]:
+    """The expansions of annotated drawings: each root into steps, and every step a leaf."""
+    found = []
+    for example in examples:
+        if example.annotation is None:
+            continue
+        root = example.annotation.root or wording.root(example.subject)
+        steps = tuple(step.text for step in example.annotation.steps)
+        found.append(Expansion(example.subject, (root,), steps, example.kind))
+        found += [Expansion(example.subject, (root, s), (), example.kind) for s in steps]
+    return found
+
+
+def read_trees(path: Path) -> list[Expansion]:
+    """The expansions of a file that `hitree-train trees` wrote.
+
+    Raises:
+        DataError: a line is no tree; the message names it.
+    """
+    found: list[Expansion] = []
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, 1):
+            try:
+                found += _expansions_of_tree(json.loads(line))
+            except (ValueError, KeyError, TypeError, IndexError) as exc:
+                raise DataError(f"{path}, line {number} is no tree: {exc!r}") from exc
+    return found
+
+
+def _expansions_of_tree(tree: dict[str, object]) -> list[Expansion]:
+    nodes = tree["nodes"]
+    if not isinstance(nodes, list):
+        raise TypeError("nodes is no list")
+    stacks: list[tuple[str, ...]] = []
+    children: list[list[str]] = [[] for _ in nodes]
+    for node in nodes:  # in preorder: parents come first
+        above = () if node["parent"] is None else stacks[node["parent"]]
+        stacks.append((*above, str(node["text"])))
+        if above:
+            children[node["parent"]].append(str(node["text"]))
+    return [
+        Expansion(str(tree["subject"]), stack, tuple(below), str(tree["kind"]))
+        for stack, below in zip(stacks, children, strict=True)
+    ]
+
+
+def vary_root(root: str, subject: str, generator: torch.Generator) -> str:
+    """The root as annotated, or as somebody would ask: the subject alone, or with one trait."""
+    pick, which = _random(generator), _random(generator)
+    if pick < PLAIN:
+        opening = _OPENINGS[int(which * len(_OPENINGS))]
+        return opening.format(wording.article(subject))
+    traits = _traits(root)
+    if pick < PLAIN + TRAIT and traits:
+        return f"{wording.root(subject)} with {traits[int(which * len(traits))]}"
+    return root
+
+
+def _traits(root: str) -> list[str]:
+    _, _, rest = root.partition(" with ")
+    return [part for part in _JOINS.split(rest) if len(part.split()) > 1]
+
+
+def _random(generator: torch.Generator) -> float:
+    return float(torch.rand((), generator=generator))
+
+
+def sentence(text: str, vocabulary: Vocabulary) -> list[int]:
+    """The ids of one instruction: BOS words EOS."""
+    return [vocabulary.BOS, *vocabulary.encode(text), vocabulary.EOS]
+
+
+def listing(children: Sequence[str], vocabulary: Vocabulary) -> list[int]:
+    """The ids of an expansion: BOS step SEP step … EOS, or BOS LEAF EOS."""
+    if not children:
+        return [vocabulary.BOS, vocabulary.LEAF, vocabulary.EOS]
+    ids = [vocabulary.BOS]
+    for child in children:
+        ids += [*vocabulary.encode(child), vocabulary.SEP]
+    return [*ids[:-1], vocabulary.EOS]
+
+
+def steps(ids: Sequence[int], vocabulary: Vocabulary) -> tuple[str, ...]:
+    """The instructions of an expansion's ids; none where it says LEAF."""
+    found: list[str] = []
+    rest = list(ids)
+    while rest:
+        cut = rest.index(vocabulary.SEP) if vocabulary.SEP in rest else len(rest)
+        found.append(vocabulary.decode(rest[:cut]))
+        rest = rest[cut + 1 :]
+    return tuple(text for text in found if text)

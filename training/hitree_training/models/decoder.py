@@ -1,0 +1,288 @@
+"""The sketch decoder: P(strokes | instruction stack, canvas before), point by point.
+
+An LSTM with a mixture-density head as in sketch-rnn (Ha & Eck, "A Neural Representation of Sketch
+Drawings", 2017), conditioned on the instruction stack of the segment that is being drawn. Beside
+the last row the network sees where the pen is and where its stroke began, in the frame, and a
+coarse raster of all ink so far: what later parts must be put in relation to.
+
+Shapes: B rows (sequences), T steps, H width, C condition, M mixture components, G raster cells a
+side, E width of the token vectors, L levels of a stack.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from hitree.drawing import CENTRE, FRAME
+from hitree.stroke5 import DOWN, END, GRID, UP
+from hitree_training.models.text_encoder import TextEncoder
+from hitree_training.presets import Preset
+
+INK_SAMPLES = 4  # points along a move that leave ink on the raster
+SIGMA_FLOOR = 0.5  # units; else integer coordinates hand out density for nothing
+
+
+class DecoderPreset(Preset):
+    """What a decoder is made of."""
+
+    width: int  # H, of the LSTM
+    condition: int  # C
+    text: int  # width of one encoded instruction
+    mixtures: int  # M
+    raster: int  # G, cells a side
+    raster_features: int  # what the raster is projected to
+    dropout: float  # on the LSTM's output, in training
+
+
+class Head(NamedTuple):
+    """What the network says about the next row."""
+
+    mixture: Tensor  # (…, M) logits of the components
+    mean: Tensor  # (…, M, 2) in scaled units
+    sigma: Tensor  # (…, M, 2) in scaled units
+    rho: Tensor  # (…, M) correlation
+    pen: Tensor  # (…, 3) logits of down, up, end
+    segment: Tensor  # (…) logit that the segment ends with this row
+
+
+class Pen(NamedTuple):
+    """The state that follows from the rows alone."""
+
+    row: Tensor  # (B, 5) the last row, offsets in units
+    position: Tensor  # (B, 2) in units
+    start: Tensor  # (B, 2) where the stroke at hand began, in units
+    canvas: Tensor  # (B, G * G) ink
+
+
+class State(NamedTuple):
+    """All that one step hands to the next."""
+
+    pen: Pen
+    h: Tensor  # (B, H)
+    c: Tensor  # (B, H)
+
+
+class SketchDecoder(nn.Module):
+    """The network; `forward` is for training, `step` draws."""
+
+    def __init__(self, preset: DecoderPreset, *, token_width: int, scale: float) -> None:
+        """``scale``: the standard deviation of the training set's offsets, in units."""
+        super().__init__()
+        self.preset = preset
+        self.scale = scale
+        self.root_text = TextEncoder(token_width, preset.text)
+        self.node_text = TextEncoder(token_width, preset.text)
+        self.subject = nn.Linear(token_width, preset.text)
+        self.condition = nn.Linear(3 * preset.text, preset.condition)
+        self.raster = nn.Linear(preset.raster**2, preset.raster_features)
+        features = 5 + 2 + 2 + preset.raster_features + preset.condition
+        self.lstm = nn.LSTM(features, preset.width, batch_first=True)
+        self.dropout = nn.Dropout(preset.dropout)
+        self.head = nn.Linear(preset.width + preset.condition, 6 * preset.mixtures + 4)
+
+    # ---- condition -------------------------------------------------------------------------
+
+    def encode(self, stack: Tensor, stack_mask: Tensor, subject: Tensor) -> Tensor:
+        """Encode stacks (B, L, T, E) with masks (B, L, T) and subjects (B, E) to (B, C).
+
+        Level 0 is the root; of the levels below it a deeper one counts twice its parent. A stack
+        that is the root alone leaves the node's part zero.
+        """
+        B, L, T, E = stack.shape
+        root = self.root_text(stack[:, 0], stack_mask[:, 0])  # (B, text)
+        below = self.node_text(stack[:, 1:].reshape(-1, T, E), stack_mask[:, 1:].reshape(-1, T))
+        present = stack_mask[:, 1:].amax(dim=2)  # (B, L - 1)
+        weight = present * 2.0 ** torch.arange(L - 1, device=stack.device)
+        weight = weight / weight.sum(dim=1, keepdim=True).clamp(min=1.0)
+        node = (below.reshape(B, L - 1, -1) * weight.unsqueeze(-1)).sum(dim=1)  # (B, text)
+        return self.join(root, node, subject)
+
+    def join(self, root: Tensor, node: Tensor, subject: Tensor) -> Tensor:
+        """Join an encoded root and node (B, text) and a subject (B, E) to a condition (B, C)."""
+        return torch.tanh(self.condition(torch.cat([root, node, self.subject(subject)], dim=-1)))
+
+    # ---- training --------------------------------------------------------------------------
+
+    def forward(self, rows: Tensor, condition: Tensor) -> Head:
+        """Predict every row of ``rows`` (B, T, 5) from those before it, teacher forced.
+
+        ``condition`` (B, T, C) is the condition that each row is drawn under.
+        """
+        lstm, _ = self.lstm(torch.cat([self.observe(rows), condition], dim=-1))  # (B, T, H)
+        return self.predict(self.dropout(lstm), condition)
+
+    def observe(self, rows: Tensor) -> Tensor:
+        """What is seen before each row of (B, T, 5): (B, T, features without the condition)."""
+        B = len(rows)
+        first = initial_pen(B, self.preset.raster)
+        before = torch.cat([first.row[:, None], rows[:, :-1]], dim=1)
+        position = CENTRE + before[..., :2].cumsum(dim=1)  # (B, T, 2), where the pen is
+        begins = functional.pad(before[:, :-1, UP], (1, 0), value=1.0)  # this point begins a stroke
+        begins[:, 0] = 1.0
+        index = torch.arange(rows.shape[1]).expand_as(begins) * (begins > 0)
+        start = position.gather(1, index.cummax(dim=1).values[..., None].expand_as(position))
+        inked = functional.pad(before[:, :-1, DOWN], (1, 0))  # the pen was down on the way here
+        ink = splat(position - before[..., :2], position, inked, self.preset.raster)
+        ink[:, 0] = 0  # the pen starts lifted
+        return self._features(before, position, start, ink.cumsum(dim=1))
+
+    def _features(self, row: Tensor, position: Tensor, start: Tensor, canvas: Tensor) -> Tensor:
+        scaled = torch.cat([row[..., :2] / self.scale, row[..., 2:]], dim=-1)
+        view = torch.relu(self.raster(torch.tanh(canvas)))
+        place = (position - CENTRE) / CENTRE
+        return torch.cat([scaled, place, (position - start) / CENTRE, view], dim=-1)
+
+    def predict(self, h: Tensor, condition: Tensor) -> Head:
+        """Turn the LSTM's output (…, H) into the distribution of the next row."""
+        M = self.preset.mixtures
+        out = self.head(torch.cat([h, condition], dim=-1))
+        mixture, mx, my, sx, sy, r, rest = torch.split(out, [M] * 6 + [4], dim=-1)
+        sigma = torch.exp(torch.stack([sx, sy], dim=-1)) + SIGMA_FLOOR / self.scale
+        mean = torch.stack([mx, my], dim=-1)
+        # A correlation near 1 makes the density of a point on the line explode.
+        rho = 0.95 * torch.tanh(r)
+        return Head(mixture, mean, sigma, rho, rest[..., :3], rest[..., 3])
+
+    # ---- drawing ---------------------------------------------------------------------------
+
+    def step(
+        self,
+        state: State,
+        condition: Tensor,
+        noise: Tensor,
+        temperature: Tensor,
+        forced: Tensor,
+        force: Tensor,
+        may_end: Tensor,
+    ) -> tuple[State, Tensor]:
+        """Make the next row of every sequence.
+
+        ``condition`` (B, C), ``noise`` (B, 5) uniforms in (0, 1), ``temperature`` (B, 1); where
+        ``force`` (B, 1) is 1 the row is ``forced`` (B, 5) instead; p_end is sampled only where
+        ``may_end`` (B, 1) is 1. Returns the state and ``segment_end`` (B, 1).
+        """
+        pen = state.pen
+        seen = self._features(pen.row, pen.position, pen.start, pen.canvas)
+        h, c = self._cell(torch.cat([seen, condition], dim=-1), state.h, state.c)
+        head = self.predict(h, condition)
+        offset = sample_offset(head, noise, temperature) * self.scale
+        offset = torch.round(offset * GRID) / GRID
+        flags = sample_pen(head.pen, noise[:, 3:4], temperature, may_end)  # (B, 3)
+        lifts = 1 - flags[:, 0:1]
+        ends = (noise[:, 4:5] < torch.sigmoid(head.segment[:, None])).to(flags.dtype)
+        segment_end = torch.maximum(ends * lifts, flags[:, 2:3]) * (1 - force)
+        row = torch.cat([offset * (1 - flags[:, 2:3]), flags], dim=-1)
+        row = forced * force + row * (1 - force)
+        return State(move(pen, row, self.preset.raster), h, c), segment_end
+
+    def _cell(self, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        w_x, w_h, b_x, b_h = self.lstm.all_weights[0]
+        gates = functional.linear(x, w_x, b_x) + functional.linear(h, w_h, b_h)
+        i, f, g, o = gates.chunk(4, dim=-1)
+        c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+        return torch.sigmoid(o) * torch.tanh(c), c
+
+
+def initial_pen(rows: int, raster: int) -> Pen:
+    """The pen before the first row: lifted, in the frame's centre, no ink."""
+    row = torch.zeros(rows, 5)
+    row[:, UP] = 1
+    centre = torch.full((rows, 2), CENTRE)
+    return Pen(row, centre, centre.clone(), torch.zeros(rows, raster**2))
+
+
+def initial_state(preset: DecoderPreset, rows: int) -> State:
+    """The state before the first row."""
+    zero = torch.zeros(rows, preset.width)
+    return State(initial_pen(rows, preset.raster), zero, zero.clone())
+
+
+def move(pen: Pen, row: Tensor, raster: int) -> Pen:
+    """Let the pen make ``row`` (B, 5); the end row leaves everything where it is."""
+    position = pen.position + row[:, :2]
+    inked = pen.row[:, DOWN]  # (B,) the pen was down on the way
+    ink = splat(pen.position, position, inked, raster)
+    start = torch.where(pen.row[:, UP : UP + 1] > 0, position, pen.start)
+    return Pen(row, position, start, pen.canvas + ink * (1 - row[:, END : END + 1]))
+
+
+def splat(origin: Tensor, target: Tensor, inked: Tensor, raster: int) -> Tensor:
+    """Ink of moves from (…, 2) to (…, 2) on the raster: (…, G * G).
+
+    A move with the pen down leaves its length in cells, spread bilinearly at `INK_SAMPLES`
+    points; the first point of a stroke leaves a quarter of a cell, so that dots are seen.
+    """
+    cell = FRAME / raster
+    fraction = torch.arange(1, INK_SAMPLES + 1, dtype=origin.dtype) / INK_SAMPLES
+    way = (target - origin).unsqueeze(-2)  # (…, 1, 2)
+    at = target.unsqueeze(-2) - way * (1 - fraction)[:, None] * inked[..., None, None]
+    hats = 1 - (at.unsqueeze(-1) / cell - 0.5 - torch.arange(raster)).abs()  # (…, K, 2, G)
+    hats = torch.relu(hats)
+    length = way.abs().sum(dim=-1) / cell  # (…, 1), city blocks: no square root to round
+    weight = (inked.unsqueeze(-1) * length + (1 - inked.unsqueeze(-1)) * 0.25) / INK_SAMPLES
+    ink = (hats[..., 1, :] * weight.unsqueeze(-1)).transpose(-1, -2) @ hats[..., 0, :]
+    return ink.flatten(-2)  # (…, G * G), row by row
+
+
+def sample_offset(head: Head, noise: Tensor, temperature: Tensor) -> Tensor:
+    """Draw offsets (B, 2), scaled: a component by inverse CDF, then Box-Muller.
+
+    The temperature divides the logits and multiplies the variances, as in sketch-rnn.
+    """
+    below = torch.softmax(head.mixture / temperature, dim=-1).cumsum(dim=-1)  # (B, M)
+    first = (below < noise[:, 0:1]).sum(dim=-1, keepdim=True)  # (B, 1)
+    component = torch.arange(below.shape[1]) == first.clamp(max=below.shape[1] - 1)
+    pick = component.to(noise.dtype)  # (B, M), one-hot
+    mean = (head.mean * pick.unsqueeze(-1)).sum(dim=1)  # (B, 2)
+    sigma = (head.sigma * pick.unsqueeze(-1)).sum(dim=1) * torch.sqrt(temperature)
+    rho = (head.rho * pick).sum(dim=1, keepdim=True)
+    radius = torch.sqrt(-2 * torch.log(noise[:, 1:2]))
+    a = radius * torch.cos(2 * math.pi * noise[:, 2:3])
+    b = radius * torch.sin(2 * math.pi * noise[:, 2:3])
+    return mean + sigma * torch.cat([a, rho * a + torch.sqrt(1 - rho * rho) * b], dim=-1)
+
+
+def sample_pen(logits: Tensor, noise: Tensor, temperature: Tensor, may_end: Tensor) -> Tensor:
+    """Draw the pen's flags, one-hot (B, 3), from logits (B, 3) and uniforms (B, 1)."""
+    barred = torch.cat([torch.zeros_like(logits[:, :2]), (may_end - 1) * 1e9], dim=-1)
+    down, up, _ = torch.split(torch.softmax(logits / temperature + barred, dim=-1), 1, dim=-1)
+    is_down = (noise < down).to(logits.dtype)
+    is_up = (noise < down + up).to(logits.dtype) - is_down
+    # With the end barred, rounding may leave a sliver above down + up: it lifts the pen.
+    is_up = torch.maximum(is_up, (1 - is_down) * (1 - may_end))
+    return torch.cat([is_down, is_up, 1 - is_down - is_up], dim=-1)
+
+
+# ---- loss ----------------------------------------------------------------------------------
+
+
+class Losses(NamedTuple):
+    """Negative log-likelihoods of every row, in nats: (B, T) each."""
+
+    offset: Tensor  # of the offset in scaled units
+    pen: Tensor  # of the pen's flags
+    segment: Tensor  # of the segment's end
+
+
+def losses(head: Head, rows: Tensor, segment_end: Tensor, scale: float) -> Losses:
+    """Score rows (B, T, 5) and segment ends (B, T) under what the network said of them."""
+    z = (rows[..., None, :2] / scale - head.mean) / head.sigma  # (B, T, M, 2)
+    one = 1 - head.rho**2
+    quadratic = (z**2).sum(dim=-1) - 2 * head.rho * z[..., 0] * z[..., 1]
+    log_density = (
+        -quadratic / (2 * one)
+        - head.sigma.log().sum(dim=-1)
+        - 0.5 * one.log()
+        - math.log(2 * math.pi)
+    )
+    offset = -torch.logsumexp(torch.log_softmax(head.mixture, dim=-1) + log_density, dim=-1)
+    pen = -(torch.log_softmax(head.pen, dim=-1) * rows[..., 2:]).sum(dim=-1)
+    segment = functional.binary_cross_entropy_with_logits(
+        head.segment, segment_end, reduction="none"
+    )
+    return Losses(offset, pen, segment)
