@@ -1,0 +1,1 @@
+"""The files of HiTree's default bundle; data only, read through ``importlib.resources``."""
