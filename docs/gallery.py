@@ -22,11 +22,13 @@ COLOURS = ("#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4", "#008080", "#9
 
 def main(out: str = "docs/images/gallery.png", seed: str = "7") -> None:
     """Draw all subjects and save the picture."""
-    figure = Figure(figsize=(16, 14), layout="constrained")
+    figure = Figure(figsize=(16, 16))
+    figure.subplots_adjust(0.02, 0.07, 0.98, 0.97, wspace=0.08, hspace=0.32)
     with Client() as client:
         for index, subject in enumerate(SUBJECTS):
+            article = "an" if subject[0] in "aeiou" else "a"
             axes = figure.add_subplot(3, 4, index + 1)
-            panel(axes, *draw(client, f"draw a {subject}", int(seed)))
+            panel(axes, *draw(client, f"draw {article} {subject}", int(seed)))
     figure.savefig(out, dpi=80)
 
 
@@ -51,7 +53,7 @@ def panel(axes: Axes, sketch: Sketch, plan: Plan, nodes: list[int]) -> None:
     for line, leaf in enumerate(plan.leaves):
         colour = COLOURS[line % len(COLOURS)]
         axes.text(
-            0, -0.03 - 0.055 * line, leaf.text, color=colour, fontsize=9,
+            0, -0.02 - 0.05 * line, leaf.text, color=colour, fontsize=9,
             transform=axes.transAxes, va="top",
         )  # fmt: skip
 

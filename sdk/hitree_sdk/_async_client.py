@@ -99,6 +99,7 @@ class AsyncClient:
         temperature: float | None = None,
         canvas: DrawingLike | None = None,
         max_points: int | None = None,
+        candidates: int | None = None,
         nearest_subject: bool = False,
         timeout: float | None = None,
     ) -> AsyncDrawStream:
@@ -110,6 +111,7 @@ class AsyncClient:
             temperature: above 0, up to 2; low is tidy, high is wild.
             canvas: strokes that are there already, which the drawing continues.
             max_points: most points to draw, 1 to 2000, the canvas not counted.
+            candidates: drawings to make, 1 to 16; the best is replayed once all are made.
             nearest_subject: take the nearest subject where the prompt names none.
             timeout: seconds for the whole drawing.
         """
@@ -119,6 +121,7 @@ class AsyncClient:
             temperature=temperature,
             canvas=canvas,
             max_points=max_points,
+            candidates=candidates,
             nearest_subject=nearest_subject,
         )
         return AsyncDrawStream(self._transport, request, _call.attempts(self._config, timeout))

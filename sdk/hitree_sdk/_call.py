@@ -89,11 +89,13 @@ def draw_request(
     temperature: float | None = None,
     canvas: DrawingLike | None = None,
     max_points: int | None = None,
+    candidates: int | None = None,
     nearest_subject: bool = False,
 ) -> pb.DrawRequest:
     """Build the request of ``Draw``; see `Client.draw`."""
     request = pb.DrawRequest(
         max_points=_whole(max_points, "max_points", 1, LIMITS.max_points) or 0,
+        candidates=_whole(candidates, "candidates", 1, LIMITS.candidates) or 0,
         plan_options=pb.PlanOptions(nearest_subject=bool(nearest_subject)),
     )
     if isinstance(what, Plan):

@@ -147,6 +147,7 @@ WRONG: list[tuple[str, tuple[Any, ...], dict[str, Any], type[errors.HiTreeError]
     ("draw", ("draw a cat",), {"temperature": 2.5}, errors.InvalidInput),
     ("draw", ("draw a cat",), {"temperature": "hot"}, errors.InvalidInput),
     ("draw", ("draw a cat",), {"max_points": 0}, errors.InvalidInput),
+    ("draw", ("draw a cat",), {"candidates": 17}, errors.InvalidInput),
     ("draw", ("draw a cat",), {"canvas": [[[0, 0], [1, 1]]] * 129}, errors.TooManyStrokes),
     ("draw", ("draw a cat",), {"timeout": "soon"}, errors.InvalidInput),
     ("annotate", ([],), {}, errors.EmptyDrawing),

@@ -71,6 +71,7 @@ def test_evaluate(made: Path, small_data: Path, tmp_path: Path) -> None:
     assert figures.keys() >= {"generator", "scorer", "trees", "decoder"}
     assert figures["trees"]["oracle"]["f1"] == 1.0
     assert 0 <= figures["trees"]["cky"]["f1"] <= 1
+    assert found["plans"]["plans"] == 3 * evaluate.PLANS
 
 
 def test_tune(made: Path, small_data: Path) -> None:

@@ -24,7 +24,17 @@ from rouge_score.rouge_scorer import RougeScorer  # type: ignore[import-untyped]
 from hitree.parse import DEFAULT, PARSERS
 from hitree.segments import stroke_features
 from hitree.text import words
-from hitree_training import checkpoint, data, decode, sample, train_decoder, train_scorer
+from hitree_training import (
+    checkpoint,
+    data,
+    decode,
+    instructions,
+    sample,
+    train_decoder,
+    train_generator,
+    train_scorer,
+    wording,
+)
 from hitree_training.bracketing import Agreement, agreement, oracle, pruned, trivial
 from hitree_training.explain import WORDS, Explainer
 from hitree_training.pairs import Pairs
@@ -38,6 +48,10 @@ if TYPE_CHECKING:
     from hitree_training.data import Example, Kind
 
 BEAM = 4  # wide, as a description is decoded here
+PLANS = 24  # sampled for each subject: repeats are rare, and few samples may show none
+PLAN_WORDS = 64  # of a plan at most
+PLAN_TEMPERATURE = 0.7
+TOP_K = 20  # words that are sampled from
 
 KINDS: tuple[Kind, ...] = ("real", "drawn")  # no sampled drawing is annotated in valid or test
 
@@ -63,6 +77,9 @@ def evaluate(options: Options) -> dict[str, Any]:
         except data.DataError:
             continue  # the built-in set has no real drawings
         found["kinds"][kind] = measure(examples, options)
+    if options.scorer and options.generator:
+        subjects = checkpoint.load(options.generator, "generator").extras["subjects"]
+        found["plans"] = plans(Explainer.load(options.generator, options.scorer), subjects)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     fresh = options.out.with_suffix(".part")
     fresh.write_text(json.dumps(found, indent=1) + "\n")
@@ -133,6 +150,40 @@ def text_figures(written: Sequence[str], wanted: Sequence[str]) -> dict[str, flo
         "rouge_l": float(np.mean(longest)),
         "unique_words": len({word for text in written for word in words(text)}),
     }
+
+
+@torch.inference_mode()
+def plans(explainer: Explainer, subjects: Sequence[str]) -> dict[str, float]:
+    """Figures of plans sampled for "draw a {subject}", before any ranking."""
+    generator = explainer.generator
+    expanding = train_generator.Expanding([], explainer.vocabulary)
+    asked = [subject for subject in subjects for _ in range(PLANS)]
+    context = generator.expand(
+        *expanding.read([(wording.root(subject),) for subject in asked]), expanding.subject(asked)
+    )
+    sampled = decode.sample(
+        generator.step,
+        context,
+        limit=PLAN_WORDS,
+        top_k=TOP_K,
+        temperature=PLAN_TEMPERATURE,
+        generator=torch.Generator().manual_seed(0),
+    )
+    made = [instructions.steps(one.ids, explainer.vocabulary) for one in sampled]
+    return {
+        "plans": len(made),
+        "steps": float(np.mean([len(steps) for steps in made])),
+        "three_or_more_steps": float(np.mean([len(steps) >= 3 for steps in made])),
+        "says_a_step_twice": float(np.mean([len(set(steps)) < len(steps) for steps in made])),
+        "repeats_but_for_the_verb": float(np.mean([repeats(steps) for steps in made])),
+        "different": len(set(zip(asked, made, strict=True))) / len(made),
+    }
+
+
+def repeats(steps: Sequence[str]) -> bool:
+    """Whether two steps differ in their first word at most: "add two eyes", "put two eyes"."""
+    things = [tuple(words(step)[1:]) for step in steps]
+    return len(set(things)) < len(things)
 
 
 def trees(explainer: Explainer, examples: Sequence[Example]) -> dict[str, dict[str, float]]:
