@@ -46,18 +46,17 @@ def load(settings: Settings) -> Backend:
     device = open_device(file, settings.provider, settings.threads)
     limits = EngineSettings(max_rows=settings.max_rows, queue_limit=settings.queue_limit)
     engine = Engine(bundle.manifest.decoder, device, limits)
-    backend = Backend(
-        bundle.manifest, models, Planner(models), Annotator(models), engine, info(settings, engine)
-    )
+    told = info(settings, engine, device.available)
+    backend = Backend(bundle.manifest, models, Planner(models), Annotator(models), engine, told)
     engine.start()  # last, so that no thread is left where something else fails
     return backend
 
 
-def info(settings: Settings, engine: Engine) -> pb.EngineInfo:
+def info(settings: Settings, engine: Engine, available: tuple[str, ...]) -> pb.EngineInfo:
     """What ``ModelInfo`` tells of an engine."""
     return pb.EngineInfo(
         provider=engine.provider,
-        available_providers=[engine.provider],
+        available_providers=available,
         max_rows=settings.max_rows,
         buckets=buckets(settings.max_rows),
         threads=settings.threads,

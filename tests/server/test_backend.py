@@ -39,7 +39,9 @@ async def test_loaded_bundle_draws_and_reads_what_it_drew(settings: Settings) ->
     drawing = pb.Drawing(strokes=[strokes[index] for index in sorted(strokes)])
     tree = await service.annotate(pb.AnnotateRequest(drawing=drawing), call)
     assert tree.tree.nodes[0].end == len(drawing.strokes)
-    assert (await service.model_info(pb.ModelInfoRequest(), call)).engine.provider == "cpu"
+    engine = (await service.model_info(pb.ModelInfoRequest(), call)).engine
+    assert engine.provider == "cpu"
+    assert "cpu" in engine.available_providers
     backend.engine.stop()
     service.stop()
 

@@ -45,7 +45,7 @@ FINE = {
 TURN = 0.6  # of the schedule is bulk; then the mix moves to the fine one
 
 LEARNING_RATE = 1.2e-3
-WARMUP = 200  # steps
+WARMUP = 0.03  # of the schedule
 CLIP = 1.0  # norm of the gradient
 SEGMENT_WEIGHT = 1.0  # of the segment's end in the loss
 
@@ -125,7 +125,7 @@ def train(options: Options) -> Checkpoint:
     with budget:
         for step in budget:
             for group in optimiser.param_groups:
-                group["lr"] = learning_rate(step, budget.fraction)
+                group["lr"] = learning_rate(budget.fraction)
             batch = next(batches)
             loss, per_point = objective(model, batch)
             optimiser.zero_grad(set_to_none=True)
@@ -148,10 +148,10 @@ def held_out(folder: Path | None, split: str) -> dict[str, Sequences]:
     return {kind: Sequences([e for e in examples if e.kind == kind]) for kind in kinds}
 
 
-def learning_rate(step: int, fraction: float) -> float:
+def learning_rate(fraction: float) -> float:
     """Warm up, then fall a little faster than linearly to a hundredth."""
     fall = 0.01 + 0.99 * math.pow(1 - fraction, 1.2)
-    return LEARNING_RATE * min(1.0, step / WARMUP) * fall
+    return LEARNING_RATE * min(1.0, fraction / WARMUP) * fall
 
 
 def stream(

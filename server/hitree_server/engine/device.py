@@ -25,9 +25,10 @@ _NAMES = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 class OnnxDevice:
     """One session on one provider."""
 
-    def __init__(self, session: Any, provider: str) -> None:  # an InferenceSession, untyped
-        self._session = session
+    def __init__(self, session: Any, provider: str, available: tuple[str, ...]) -> None:
+        self._session = session  # an InferenceSession, untyped
         self._provider = provider
+        self.available = available  # providers that the runtime has, of those we know
 
     @property
     def provider(self) -> str:
@@ -69,7 +70,8 @@ def open_device(path: Path, provider: Provider = "auto", threads: int = 0) -> On
         raise MissingPackage(
             "drawing in this process needs onnxruntime; pip install 'hitree[server]'"
         ) from exc
-    chosen = choose(provider, ort.get_available_providers())
+    providers = ort.get_available_providers()
+    chosen = choose(provider, providers)
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -82,7 +84,8 @@ def open_device(path: Path, provider: Provider = "auto", threads: int = 0) -> On
         raise BundleCorrupt(
             f"{path} cannot be loaded: {exc}; copy or export the bundle again"
         ) from exc
-    return OnnxDevice(session, chosen)
+    known = tuple(name for name, theirs in _NAMES.items() if theirs in providers)
+    return OnnxDevice(session, chosen, known)
 
 
 def choose(provider: Provider, available: list[str]) -> Literal["cpu", "cuda"]:

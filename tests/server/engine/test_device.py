@@ -53,7 +53,7 @@ def test_a_bound_call_reads_and_writes_the_arrays_themselves(tmp_path, provider)
     graph = write_step_graph(tmp_path / "decoder_step.onnx")
     device = open_device(tmp_path / graph.file, "cpu", threads=1)
     # What is done for CUDA, host arrays bound anew for every step, works on any provider.
-    device = OnnxDevice(device._session, provider)
+    device = OnnxDevice(device._session, provider, device.available)
     slots = Slots(graph, 2)
     slots.blank(slice(0, 2))
     results = slots.results(2)
