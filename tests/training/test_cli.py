@@ -38,6 +38,14 @@ def test_each_model_is_trained(made: Path, model: str) -> None:
     assert checkpoint.load(made / f"{model}.pt", model).step == 2
 
 
+def test_samples_are_drawn_from_held_out_instructions(
+    made: Path, small_data: Path, tmp_path: Path
+) -> None:
+    picture = tmp_path / "samples.png"
+    run("samples", "--data", small_data, "--decoder", made / "decoder.pt", "--out", picture)
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
 def test_a_wall_clock_budget_ends_a_run(small_data: Path, tmp_path: Path) -> None:
     run(
         *("scorer", "--data", small_data, "--out", tmp_path),

@@ -1,39 +1,22 @@
 """Training the decoder on the built-in set: it learns, it can be stopped and go on."""
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from hitree_training import checkpoint, data, presets, sample, train_decoder
+from hitree_training import checkpoint, presets, sample, train_decoder
 from hitree_training.models.decoder import DecoderPreset
 from hitree_training.train_decoder import Options
 
 TINY = presets.load(DecoderPreset, "decoder-tiny")
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three subjects of the built-in set: loads in a moment."""
-    made = tmp_path_factory.mktemp("data")
-    (made / "drawn").mkdir()
-    for subject in ("cat", "flamingo", "snail"):
-        shutil.copy(data.BUILTIN / "drawn" / f"{subject}.ndjson", made / "drawn")
-    shutil.copy(data.BUILTIN / "annotations.jsonl", made)
-    return made
-
-
 @pytest.fixture
-def options(folder: Path, tmp_path: Path) -> Options:
+def options(small_data: Path, tmp_path: Path) -> Options:
     out = tmp_path / "decoder.pt"
-    return Options(folder, out, TINY, minutes=None, steps=1, batch=16, seed=3)
+    return Options(small_data, out, TINY, minutes=None, steps=1, batch=16, seed=3)
 
 
 def test_learns_and_describes_itself(options: Options) -> None:

@@ -17,6 +17,7 @@ from hitree_training import (
     evaluate,
     fetch,
     presets,
+    sample,
     train_decoder,
     train_generator,
     train_scorer,
@@ -214,6 +215,22 @@ def measure(
         )
     )
     typer.echo(json.dumps(found, indent=1))
+
+
+@app.command("samples")
+def show(
+    decoder: Annotated[Path, typer.Option(help="Checkpoint of the decoder.")],
+    out: Annotated[Path, typer.Option("--out", help="The picture.")],
+    data: Data = None,
+    subject: Annotated[list[str] | None, typer.Option(help="Repeatable; all by default.")] = None,
+    temperature: Annotated[float, typer.Option(min=0.01, max=2.0)] = 0.4,
+    seed: Seed = 0,
+) -> None:
+    """Draw held-out instructions with a decoder, on one picture."""
+    requests = sample.held_out(data, subject)
+    drawn = sample.draw(sample.load(decoder), requests, temperature=temperature, seed=seed)
+    sample.picture(drawn).savefig(out)
+    typer.echo(str(out))
 
 
 @app.command("fetch")

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from hitree import stroke5
 from hitree.stroke5 import END, UP
-from hitree_training import checkpoint, data
+from hitree_training import checkpoint, data, wording
 from hitree_training.models.decoder import DecoderPreset, SketchDecoder, initial_state
 
 if TYPE_CHECKING:
@@ -118,6 +118,22 @@ def _conditions(model: SketchDecoder, request: Request) -> Tensor:
         stack_mask[:, 1] = 0
     subject = torch.from_numpy(vectors.sentence(request.subject)).expand(len(stacks), -1)
     return model.encode(stacks, stack_mask, subject)
+
+
+def held_out(folder: Path | None, subjects: list[str] | None = None) -> list[Request]:
+    """The steps of one annotated test drawing of each subject, and its plain root after it."""
+    first: dict[str, Request] = {}
+    for example in data.load(folder, kinds=("drawn",), splits=("test",)):
+        if example.annotation and example.subject in (subjects or [example.subject]):
+            steps = tuple(step.text for step in example.annotation.steps)
+            first.setdefault(
+                example.subject, Request(example.subject, example.annotation.root, steps)
+            )
+    return [
+        request
+        for stepped in first.values()
+        for request in (stepped, Request(stepped.subject, wording.root(stepped.subject), ()))
+    ]
 
 
 def picture(samples: list[Sample], columns: int = 6) -> Figure:
