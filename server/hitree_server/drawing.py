@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from hitree_server.models import Models
     from hitree_server.workers import Workers
 
-LEAF_POINTS = 200  # most points of one leaf, where the bundle sets none
+LEAF_POINTS = 60  # most points of one leaf, where the bundle sets none
 TEMPERATURE = 0.3  # where neither the caller nor the bundle sets one
 
 
@@ -68,12 +68,15 @@ class Job:
         ask, canvas = self.ask, self.ask.canvas
         pairs = zip(self.plan.leaves, self.conditions, strict=True)
         temperature = ask.temperature or settings.get("temperature", TEMPERATURE)
+        # A plan that is a root alone is drawn as a whole, which is as long as it is.
+        parts = len(self.plan.leaves) > 1
+        longest = int(settings.get("max_points_leaf", LEAF_POINTS)) if parts else ask.max_points
         return SequenceSpec(
             request_id=self.call.request_id,
             leaves=tuple(Leaf(node.id, condition) for node, condition in pairs),
             seed=ask.ask.seed,
             max_points=ask.max_points,
-            max_points_leaf=int(settings.get("max_points_leaf", LEAF_POINTS)),
+            max_points_leaf=longest,
             temperature=temperature,
             candidate=candidate,
             prefix=to_rows(canvas, end=False) if canvas else _NO_ROWS,

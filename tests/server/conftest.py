@@ -199,7 +199,7 @@ class Fakes:
         engine = Engine(DECODER, self.device, limits)
         engine.start()
         models: Any = self.models
-        info = backends.info(settings, engine)
+        info = backends.info(settings, engine, ("fake",))
         self.opened.append(
             Backend(MANIFEST, models, Planner(models), Annotator(models), engine, info)
         )
