@@ -71,8 +71,8 @@ def test_offsets_lie_on_the_grid(model: SketchDecoder) -> None:
 def test_end_is_barred_until_it_may() -> None:
     logits = torch.tensor([[-5.0, -5.0, 5.0]]).expand(1000, 3)
     noise = torch.linspace(1e-6, 1 - 1e-6, 1000)[:, None]
-    barred = sample_pen(logits, noise, torch.ones(1000, 1), torch.zeros(1000, 1))
-    free = sample_pen(logits, noise, torch.ones(1000, 1), torch.ones(1000, 1))
+    barred = sample_pen(logits, noise, torch.zeros(1000, 1))
+    free = sample_pen(logits, noise, torch.ones(1000, 1))
     assert barred[:, 2].sum() == 0
     assert free[:, 2].mean() > 0.99
 
@@ -80,7 +80,7 @@ def test_end_is_barred_until_it_may() -> None:
 def test_pen_is_sampled_as_often_as_it_is_likely() -> None:
     logits = torch.log(torch.tensor([[0.5, 0.3, 0.2]])).expand(10_000, 3)
     noise = torch.linspace(1e-6, 1 - 1e-6, 10_000)[:, None]
-    shares = sample_pen(logits, noise, torch.ones(1, 1), torch.ones(10_000, 1)).mean(dim=0)
+    shares = sample_pen(logits, noise, torch.ones(10_000, 1)).mean(dim=0)
     torch.testing.assert_close(shares, torch.tensor([0.5, 0.3, 0.2]), atol=1e-3, rtol=0)
 
 

@@ -172,7 +172,7 @@ class SketchDecoder(nn.Module):
         head = self.predict(h, condition)
         offset = sample_offset(head, noise, temperature) * self.scale
         offset = torch.round(offset * GRID) / GRID
-        flags = sample_pen(head.pen, noise[:, 3:4], temperature, may_end)  # (B, 3)
+        flags = sample_pen(head.pen, noise[:, 3:4], may_end)  # (B, 3)
         lifts = 1 - flags[:, 0:1]
         ends = (noise[:, 4:5] < torch.sigmoid(head.segment[:, None])).to(flags.dtype)
         segment_end = torch.maximum(ends * lifts, flags[:, 2:3]) * (1 - force)
@@ -247,10 +247,14 @@ def sample_offset(head: Head, noise: Tensor, temperature: Tensor) -> Tensor:
     return mean + sigma * torch.cat([a, rho * a + torch.sqrt(1 - rho * rho) * b], dim=-1)
 
 
-def sample_pen(logits: Tensor, noise: Tensor, temperature: Tensor, may_end: Tensor) -> Tensor:
-    """Draw the pen's flags, one-hot (B, 3), from logits (B, 3) and uniforms (B, 1)."""
+def sample_pen(logits: Tensor, noise: Tensor, may_end: Tensor) -> Tensor:
+    """Draw the pen's flags, one-hot (B, 3), from logits (B, 3) and uniforms (B, 1).
+
+    At temperature 1 always, unlike sketch-rnn: lifting is less likely than going on at every
+    point, so that sharpening would make lines that run round and round.
+    """
     barred = torch.cat([torch.zeros_like(logits[:, :2]), (may_end - 1) * 1e9], dim=-1)
-    down, up, _ = torch.split(torch.softmax(logits / temperature + barred, dim=-1), 1, dim=-1)
+    down, up, _ = torch.split(torch.softmax(logits + barred, dim=-1), 1, dim=-1)
     is_down = (noise < down).to(logits.dtype)
     is_up = (noise < down + up).to(logits.dtype) - is_down
     # With the end barred, rounding may leave a sliver above down + up: it lifts the pen.
