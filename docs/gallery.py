@@ -22,8 +22,8 @@ COLOURS = ("#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4", "#008080", "#9
 
 def main(out: str = "docs/images/gallery.png", seed: str = "7") -> None:
     """Draw all subjects and save the picture."""
-    figure = Figure(figsize=(16, 16))
-    figure.subplots_adjust(0.02, 0.07, 0.98, 0.97, wspace=0.08, hspace=0.32)
+    figure = Figure(figsize=(16, 14.5))
+    figure.subplots_adjust(0.02, 0.07, 0.98, 0.97, wspace=0.08, hspace=0.34)
     with Client() as client:
         for index, subject in enumerate(SUBJECTS):
             article = "an" if subject[0] in "aeiou" else "a"
