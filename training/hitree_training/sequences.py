@@ -67,9 +67,10 @@ class Augmentation:
     jitter: float = 0.7  # units, standard deviation of every point
     warp: float = 3.0  # units, standard deviation of a wave across the frame
     mirror: float = 0.5  # share of drawings
+    silence: float = 0.1  # share of drawings of which only the subject is told
 
 
-NO_AUGMENTATION = Augmentation(0.0, 0.0, 0.0, 0.0, 0.0)
+NO_AUGMENTATION = Augmentation(0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
 
 
 class Texts:
@@ -170,7 +171,8 @@ class Sequences:
         rows[..., DOWN] = real - rows[..., UP]
         rows[..., END] = (time == length[:, None]).float()
         valid = (time <= length[:, None]).float()
-        return self._with_texts(index, rows, valid, mirrored, generator)
+        silent = torch.rand(len(index), generator=generator) < augmentation.silence
+        return self._with_texts(index, rows, valid, mirrored, silent, generator)
 
     def _with_texts(
         self,
@@ -178,6 +180,7 @@ class Sequences:
         rows: Tensor,
         valid: Tensor,
         mirrored: Tensor,
+        silent: Tensor,
         generator: torch.Generator,
     ) -> Batch:
         """Choose a view of every drawing and lay its segments over the rows."""
@@ -193,7 +196,10 @@ class Sequences:
             view = options[int(chance[b][0] * len(options))]
             root = view.roots[int(chance[b][1] * len(view.roots))] + flip
             first.append(len(pairs))
-            pairs += [(root, step + flip if step >= 0 else -1) for step in view.steps]
+            if silent[b]:
+                pairs += [(-1, -1)] * len(view.steps)
+            else:
+                pairs += [(root, step + flip if step >= 0 else -1) for step in view.steps]
             subject += [i] * len(view.steps)
             cuts = torch.tensor(view.ends)
             within[b] = torch.bucketize(strokes[b], cuts, right=True).clamp(max=len(cuts) - 1)
