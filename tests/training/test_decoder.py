@@ -9,6 +9,7 @@ from hitree_training import data, presets
 from hitree_training.models.decoder import (
     DecoderPreset,
     Head,
+    Matching,
     SketchDecoder,
     initial_state,
     losses,
@@ -120,3 +121,20 @@ def test_loss_is_the_density_of_a_gaussian() -> None:
     assert found.offset.item() == pytest.approx(expected, abs=1e-5)
     assert found.pen.item() == pytest.approx(math.log(3))
     assert found.segment.item() == pytest.approx(math.log(2))
+
+
+def test_matching_prefers_the_segments_own_instruction() -> None:
+    """States that point where their conditions do cost nothing; swapped, they cost all of it."""
+    matching = Matching(TINY.model_copy(update={"width": TINY.condition}), margin=0.5)
+    torch.nn.init.eye_(matching.project.weight)
+    encoded = torch.eye(TINY.condition)[:3]  # three segments, at right angles
+    segment = torch.tensor([[0, 0, 1, 1], [2, 2, 2, 2]])
+    valid = torch.tensor([[1.0, 1, 1, 1], [1, 1, 1, 0]])
+    assert matching(encoded[segment], encoded, segment, valid) == 0
+    # A row after the end is not counted, wherever its state points.
+    odd = encoded[segment].clone()
+    odd[1, 3] = -100
+    assert matching(odd, encoded, segment, valid) == 0
+    # Each state points to the next segment's condition: two of six triplets are as wrong as can be.
+    swapped = matching(encoded[segment].roll(1, dims=-1), encoded, segment, valid)
+    assert swapped.item() == pytest.approx((4 * 0.5 + 2 * 2.5) / 6)

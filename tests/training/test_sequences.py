@@ -1,14 +1,25 @@
 """Batches: they hold the drawings, their segments and their words."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from hitree import stroke5
+from hitree.tree import Node, build
 from hitree_training import data
-from hitree_training.sequences import NO_AUGMENTATION, Augmentation, Sequences
+from hitree_training.sequences import (
+    NO_AUGMENTATION,
+    Augmentation,
+    Condition,
+    Sequences,
+    Texts,
+    tree_view,
+    views,
+)
 
-MIRRORED = Augmentation(0.0, 0.0, 0.0, 0.0, mirror=1.0)
+MIRRORED = replace(NO_AUGMENTATION, mirror=1.0)
 
 
 @pytest.fixture(scope="module")
@@ -81,3 +92,63 @@ def test_sample_gives_batches_alike_in_length(sequences: Sequences) -> None:
     assert len(batches) == 16
     spread = [float(b.valid.sum(dim=1).max() - b.valid.sum(dim=1).min()) for b in batches]
     assert np.median(spread) <= 10
+
+
+@pytest.fixture(scope="module")
+def bare(examples: list[data.Example]) -> data.Example:
+    """A drawing of several strokes that nobody has annotated."""
+    found = next(e for e in examples if len(e.drawing.strokes) > 3)
+    return replace(found, annotation=None, parts=())
+
+
+def tree_of(example: data.Example) -> Node:
+    n = len(example.drawing.strokes)
+    return build([
+        Node(0, None, "draw a tall one", 0, n), Node(1, 0, "draw a body", 0, 2),
+        Node(2, 1, "draw a back", 0, 1), Node(3, 1, "draw a belly", 1, 2),
+        Node(4, 0, "add the rest", 2, n),
+    ])  # fmt: skip
+
+
+def test_an_inferred_tree_gives_stacks(bare: data.Example) -> None:
+    texts = Texts()
+    (view,) = tree_view(bare, texts, tree_of(bare))
+    assert view.ends == (1, 2, len(bare.drawing.strokes))
+    body = texts.add("draw a body")
+    assert view.roots == (texts.add("draw a tall one"),)
+    assert view.below == (
+        (body, texts.add("draw a back")),
+        (body, texts.add("draw a belly")),
+        (texts.add("add the rest"),),
+    )
+    sequences = Sequences([bare], "stack", {bare.key_id: tree_of(bare)}, tree_view)
+    batch = sequences.batch(torch.tensor([0]), torch.Generator(), NO_AUGMENTATION)
+    assert batch.stack_mask.amax(dim=2).tolist() == [[1, 1, 1], [1, 1, 1], [1, 1, 0]]
+
+
+def test_drawings_without_annotation_are_shown_under_their_tree(bare: data.Example) -> None:
+    texts = Texts()
+    without, given = views(bare, texts), views(bare, texts, tree_of(bare))
+    assert len(without) == 1
+    assert any(len(view.below) == 3 for view in given)
+
+
+@pytest.mark.parametrize(("condition", "levels"), [("none", 0), ("root", 1), ("stack", 2)])
+def test_a_condition_tells_so_many_levels(
+    examples: list[data.Example], condition: Condition, levels: int
+) -> None:
+    """Under every condition segments end alike; what is told of them differs."""
+    told = Sequences(examples, condition)
+    full = Sequences(examples)
+    for mine, whole in zip(told.views, full.views, strict=True):
+        assert [view.ends for view in mine] == [view.ends for view in whole]
+    generator = torch.Generator().manual_seed(0)
+    batch = told.batch(torch.arange(10), generator, NO_AUGMENTATION)
+    assert batch.stack_mask.amax(dim=2).sum(dim=1).max() == levels
+
+
+def test_silenced_drawings_are_told_their_subject_alone(sequences: Sequences) -> None:
+    silent = replace(NO_AUGMENTATION, silence=1.0)
+    batch = sequences.batch(torch.arange(10), torch.Generator().manual_seed(0), silent)
+    assert not batch.stack_mask.any()
+    assert batch.subject.any()

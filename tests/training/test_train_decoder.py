@@ -68,9 +68,37 @@ def test_samples_have_a_leaf_for_every_stroke(options: Options, tmp_path: Path) 
     model = sample.load(options.out)
     request = sample.Request("cat", "draw a cat", ("draw a head", "add two ears"))
     bare = sample.Request("cat", "draw a cat", ())
-    made = sample.draw(model, [request, bare], max_points=60, max_leaf=20)
+    by = sample.Sampling(max_points=60, max_leaf=20)
+    made = sample.draw(model, [request, bare], by)
     for one, leaves in zip(made, ({0, 1}, {0}), strict=True):
         assert len(one.leaves) >= len(one.drawing.strokes)
         assert set(one.leaves) <= leaves
     sample.picture(made).savefig(tmp_path / "samples.png")
     assert (tmp_path / "samples.png").stat().st_size > 1000
+
+
+def test_matching_loss_is_learnt_and_resumed(options: Options) -> None:
+    options = replace(options, matching=True)
+    train_decoder.train(replace(options, steps=2))
+    half = checkpoint.load(options.out, "decoder")
+    assert set(half.resume["matching"]) == {"project.weight"}
+    checkpoint.save(options.out, replace(half, progress=0.5))
+    whole = train_decoder.train(replace(options, steps=4, resume=True))
+    assert whole.extras["matching"]
+    assert not torch.equal(
+        whole.resume["matching"]["project.weight"], half.resume["matching"]["project.weight"]
+    )
+
+
+def test_begins_from_the_weights_of_another_run(options: Options, tmp_path: Path) -> None:
+    first = train_decoder.train(replace(options, steps=3))
+    other = replace(options, out=tmp_path / "other.pt", begin=options.out, rate=0.0)
+    second = train_decoder.train(other)
+    assert second.step == 1  # a schedule of its own
+    for name, weight in second.weights.items():
+        assert torch.equal(weight, first.weights[name])
+
+
+def test_held_out_subjects_are_not_seen(options: Options) -> None:
+    made = train_decoder.train(replace(options, without=frozenset({"spider"})))
+    assert made.extras["subjects"] == ["cat", "flamingo"]

@@ -5,14 +5,16 @@ mirroring, scaling and jitter are a handful of tensor operations whatever the ba
 are bucketed by length.
 
 Every drawing has one or more *views*: ways to cut it into segments and word them (the annotated
-steps, its parts by rule, the whole under its root alone).
+steps, an inferred tree, its parts by rule, the whole under its root alone). Which of them are shown
+is the condition that a decoder is trained under.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -23,17 +25,23 @@ from hitree.stroke5 import DOWN, END, UP
 from hitree_training import data, wording
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from torch import Tensor
 
+    from hitree.tree import Node
     from hitree_training.annotations import Step
     from hitree_training.data import Example
 
 POOL = 16  # batches that are sorted by length together
 TOKENS = 24  # tokens of an instruction that are read
+LEVELS = 3  # of a stack that are read: the root and the last two
+NO_TEXT = -1  # id of the empty text
 
 Group = str  # "real", "sampled" or "drawn", with " annotated" where the drawing is
+
+Condition = Literal["none", "root", "stack"]
+"""What a decoder is told: the subject alone, the root as well, or each segment's whole stack."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +52,8 @@ class Batch:
     valid: Tensor  # (B, T) 1 where there is a row
     segment_end: Tensor  # (B, T) 1 where a segment ends
     segment: Tensor  # (B, T) int64, index into `stacks`
-    stacks: Tensor  # (S, 2, tokens, E) root and step of each segment
-    stack_mask: Tensor  # (S, 2, tokens)
+    stacks: Tensor  # (S, L, tokens, E) from the root down to each segment's node
+    stack_mask: Tensor  # (S, L, tokens)
     subject: Tensor  # (S, E)
 
 
@@ -53,9 +61,13 @@ class Batch:
 class View:
     """One way to cut and word a drawing."""
 
-    roots: tuple[int, ...]  # text ids to choose the root from
+    roots: tuple[int, ...]  # text ids to choose the root from; NO_TEXT: none is told
     ends: tuple[int, ...]  # one past the last stroke of every segment
-    steps: tuple[int, ...]  # text id of every segment; -1: the root alone
+    below: tuple[tuple[int, ...], ...]  # text ids of every segment's stack below the root
+
+
+Shown = Callable[["Example", "Texts", "Node | None"], list[View]]
+"""Chooses the views of a drawing, which may have an inferred tree."""
 
 
 @dataclass(frozen=True)
@@ -101,9 +113,19 @@ class Texts:
 class Sequences:
     """A set of drawings, ready to be batched."""
 
-    def __init__(self, examples: list[Example]) -> None:
-        texts = Texts()
-        self.views = [views(example, texts) for example in examples]
+    def __init__(
+        self,
+        examples: Sequence[Example],
+        condition: Condition = "stack",
+        trees: Mapping[str, Node] | None = None,
+        shown: Shown | None = None,
+    ) -> None:
+        """``trees`` are instruction trees by ``key_id``; ``shown`` is `views` by default."""
+        texts, trees, shown = Texts(), trees or {}, shown or views
+        self.views = [
+            under(condition, shown(example, texts, trees.get(example.key_id)))
+            for example in examples
+        ]
         self.tokens, self.token_mask = texts.tensors()
         rows = [stroke5.to_rows(example.drawing, end=False) for example in examples]
         self.lengths = torch.tensor([len(r) for r in rows])
@@ -188,52 +210,91 @@ class Sequences:
         ends = torch.zeros(rows.shape[:2])
         strokes = (rows[..., UP].cumsum(dim=1) - rows[..., UP]).long()  # stroke of every row
         first: list[int] = []  # first segment of every drawing in the batch
-        pairs: list[tuple[int, int]] = []
+        stacks: list[tuple[int, ...]] = []
         subject: list[int] = []
         within = torch.zeros(rows.shape[:2], dtype=torch.int64)
         for b, (i, flip) in enumerate(zip(index.tolist(), mirrored.tolist(), strict=True)):
             options = self.views[i]
             view = options[int(chance[b][0] * len(options))]
-            root = view.roots[int(chance[b][1] * len(view.roots))] + flip
-            first.append(len(pairs))
+            root = view.roots[int(chance[b][1] * len(view.roots))]
+            first.append(len(stacks))
             if silent[b]:
-                pairs += [(-1, -1)] * len(view.steps)
+                stacks += [()] * len(view.below)
             else:
-                pairs += [(root, step + flip if step >= 0 else -1) for step in view.steps]
-            subject += [i] * len(view.steps)
+                stacks += [_flipped((root, *below), flip) for below in view.below]
+            subject += [i] * len(view.below)
             cuts = torch.tensor(view.ends)
             within[b] = torch.bucketize(strokes[b], cuts, right=True).clamp(max=len(cuts) - 1)
             ends[b] = rows[b, :, UP] * torch.isin(strokes[b] + 1, cuts)
-        stack = torch.tensor(pairs)  # (S, 2); -1 is the empty text at the end
+        levels = max(2, *map(len, stacks))
+        padded = torch.tensor([(*s, *[NO_TEXT] * (levels - len(s))) for s in stacks])  # (S, L)
         return Batch(
             rows=rows,
             valid=valid,
             segment_end=ends,
             segment=within + torch.tensor(first)[:, None],
-            stacks=self.tokens[stack],
-            stack_mask=self.token_mask[stack],
+            stacks=self.tokens[padded],
+            stack_mask=self.token_mask[padded],
             subject=self.subjects[self.subject[torch.tensor(subject)]],
         )
 
 
-def views(example: Example, texts: Texts) -> list[View]:
+def _flipped(stack: tuple[int, ...], flip: bool) -> tuple[int, ...]:
+    """The texts of the mirrored drawing where ``flip``; see `Texts`."""
+    return tuple(text + flip if text != NO_TEXT else text for text in stack)
+
+
+def views(example: Example, texts: Texts, tree: Node | None = None) -> list[View]:
     """The ways in which a drawing is shown; one that stands twice is chosen twice as often."""
     plain = texts.add(wording.root(example.subject))
     strokes = len(example.drawing.strokes)
-    whole = View((plain,), (strokes,), (-1,))
     if example.annotation is None:
-        labelled = [_view((plain,), wording.compose(example.parts), texts)] if example.parts else []
-        return [whole, *labelled * 2]
-    root = texts.add(example.annotation.root)
+        found = [View((plain,), (strokes,), ((),))]
+        if example.parts:
+            found += [_view((plain,), wording.compose(example.parts), texts)] * 2
+        if tree is not None:
+            told = (texts.add(tree.text), plain)
+            found += [View(told[:1], (strokes,), ((),)), *[_leaves(told, tree, texts)] * 3]
+        return found
+    root = texts.add(example.annotation.root or wording.root(example.subject))
     both = (root, root, plain)
     steps = _view(both, example.annotation.steps, texts)
     parts = _view(both, wording.compose(example.annotation.parts), texts)
-    return [View(both, (strokes,), (-1,)), parts, *[steps] * 4]
+    return [View(both, (strokes,), ((),)), parts, *[steps] * 4]
+
+
+def tree_view(example: Example, texts: Texts, tree: Node | None) -> list[View]:
+    """The one view that a drawing's inferred tree gives, as a figure is measured under it."""
+    if tree is None:
+        raise data.DataError(f"there is no tree for drawing {example.key_id}; infer trees first")
+    return [_leaves((texts.add(tree.text),), tree, texts)]
+
+
+def under(condition: Condition, views: list[View]) -> list[View]:
+    """What is left of a drawing's views where less is told."""
+    if condition == "stack":
+        return views
+    # Segments end where they end in the views of "stack": the drawing is the same.
+    if condition == "root":
+        return [replace(view, below=((),) * len(view.below)) for view in views]
+    return [replace(view, roots=(NO_TEXT,), below=((),) * len(view.below)) for view in views]
 
 
 def _view(roots: tuple[int, ...], steps: tuple[Step, ...], texts: Texts) -> View:
     ends = tuple(step.end for step in steps)
-    return View(roots, ends, tuple(texts.add(step.text) for step in steps))
+    return View(roots, ends, tuple((texts.add(step.text),) for step in steps))
+
+
+def _leaves(roots: tuple[int, ...], tree: Node, texts: Texts) -> View:
+    """The leaves of a tree whose nodes have spans, each under its stack."""
+    stacks: dict[int | None, tuple[int, ...]] = {None: ()}
+    leaves: list[tuple[int, tuple[int, ...]]] = []
+    for node in tree.walk():
+        above = stacks[node.parent]
+        stacks[node.id] = (*above, texts.add(node.text)) if node.parent is not None else ()
+        if not node.children:
+            leaves.append((node.end or 0, stacks[node.id][1 - LEVELS :]))
+    return View(roots, tuple(end for end, _ in leaves), tuple(below for _, below in leaves))
 
 
 def augment(

@@ -11,15 +11,22 @@ import math
 import time
 from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
-from hitree_training import checkpoint, data
+from hitree.stroke5 import END, UP
+from hitree_training import checkpoint, data, tree_file
 from hitree_training.checkpoint import Checkpoint
-from hitree_training.models.decoder import DecoderPreset, SketchDecoder, losses
+from hitree_training.models.decoder import DecoderPreset, Matching, SketchDecoder, losses
 from hitree_training.progress import Budget
-from hitree_training.sequences import NO_AUGMENTATION, Augmentation, Batch, Sequences
+from hitree_training.sequences import (
+    NO_AUGMENTATION,
+    Augmentation,
+    Batch,
+    Condition,
+    Sequences,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,10 +51,11 @@ FINE = {
 }
 TURN = 0.6  # of the schedule is bulk; then the mix moves to the fine one
 
-LEARNING_RATE = 1.2e-3
 WARMUP = 0.03  # of the schedule
 CLIP = 1.0  # norm of the gradient
 SEGMENT_WEIGHT = 1.0  # of the segment's end in the loss
+MATCHING_WEIGHT = 0.3  # of the matching loss, where it is asked for
+MARGIN = 0.5  # of its triplets, between squared distances of unit vectors (0 to 4)
 
 
 @dataclass(frozen=True)
@@ -59,9 +67,15 @@ class Options:
     preset: DecoderPreset
     minutes: float | None  # wall clock; None: ``steps`` instead
     steps: int = 2000
-    batch: int = 128
+    batch: int = 64  # drawings
     seed: int = 0
+    rate: float = 1.2e-3  # the highest learning rate
     resume: bool = False
+    begin: Path | None = None  # a checkpoint to take the first weights from
+    condition: Condition = "stack"  # what the decoder is told
+    matching: bool = False  # the talk's matching loss beside the likelihood
+    trees: Path | None = None  # inferred trees, for drawings that are not annotated
+    without: frozenset[str] = frozenset()  # subjects that are held out
     save_every: float = 300.0  # seconds
 
 
@@ -74,23 +88,37 @@ class Figures:
     segment: float  # of segment ends, per stroke end
 
 
+class Scored(NamedTuple):
+    """Negative log-likelihoods in nats, (B, T) each, zero where a row has no such term."""
+
+    offset: Tensor  # of the offset in scaled units; the first row's is the placement
+    pen: Tensor  # of the pen's flags
+    segment: Tensor  # of the segment's end
+    matching: Tensor  # () the matching loss; zero where it is not asked for
+
+
 def train(options: Options) -> Checkpoint:
     """Train (or go on) and return the last checkpoint, which is also written to ``options.out``."""
     before = checkpoint.load(options.out, "decoder") if options.resume else None
+    start = before or (checkpoint.load(options.begin, "decoder") if options.begin else None)
     torch.manual_seed(options.seed)
-    examples = data.load(options.folder)
-    train_set = Sequences(examples)
-    valid_sets = held_out(options.folder, "valid")
+    examples = [e for e in data.load(options.folder) if e.subject not in options.without]
+    inferred = tree_file.read(options.trees) if options.trees else {}
+    train_set = Sequences(examples, options.condition, inferred)
+    valid_sets = held_out(options)
 
-    scale = before.extras["scale"] if before else train_set.scale()
+    scale = start.extras["scale"] if start else train_set.scale()
     token_width = data.token_vectors().width
     model = SketchDecoder(options.preset, token_width=token_width, scale=scale)
-    optimiser = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE, eps=1e-6)
+    extra = Matching(options.preset, MARGIN) if options.matching else None
+    parameters = [*model.parameters(), *(extra.parameters() if extra else ())]
+    optimiser = torch.optim.Adam(parameters, lr=options.rate, eps=1e-6)
     # Seeded anew where a run goes on, so that it does not see the same batches again.
     generator = torch.Generator().manual_seed(options.seed + (before.step if before else 0))
+    if start:
+        model.load_state_dict(start.weights)
     if before:
-        model.load_state_dict(before.weights)
-        optimiser.load_state_dict(before.resume["optimiser"])
+        restore(before, optimiser, extra)
 
     def snapshot() -> Checkpoint:
         made = Checkpoint(
@@ -104,9 +132,15 @@ def train(options: Options) -> Checkpoint:
                 "scale": scale,
                 "token_width": token_width,
                 "subjects": sorted({e.subject for e in examples}),
+                "condition": options.condition,
+                "matching": options.matching,
+                "seed": options.seed,
                 "valid": {kind: vars(evaluate(model, held)) for kind, held in valid_sets.items()},
             },
-            resume={"optimiser": optimiser.state_dict()},
+            resume={
+                "optimiser": optimiser.state_dict(),
+                "matching": extra.state_dict() if extra else {},
+            },
         )
         checkpoint.save(options.out, made)
         return made
@@ -125,12 +159,12 @@ def train(options: Options) -> Checkpoint:
     with budget:
         for step in budget:
             for group in optimiser.param_groups:
-                group["lr"] = learning_rate(budget.fraction)
+                group["lr"] = options.rate * schedule(budget.fraction)
             batch = next(batches)
-            loss, per_point = objective(model, batch)
+            loss, per_point = objective(model, batch, extra)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call] # torch leaves it untyped
-            torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)
+            torch.nn.utils.clip_grad_norm_(parameters, CLIP)
             optimiser.step()
             if step % 50 == 0:
                 budget.note(f"nll {per_point:.3f}")
@@ -141,17 +175,28 @@ def train(options: Options) -> Checkpoint:
     return snapshot()
 
 
-def held_out(folder: Path | None, split: str) -> dict[str, Sequences]:
-    """The real and the drawn drawings of a split, apart; kinds that a folder lacks are left out."""
-    examples = data.load(folder, kinds=("real", "drawn"), splits=(split,))
+def restore(before: Checkpoint, optimiser: torch.optim.Optimizer, extra: Matching | None) -> None:
+    """Take up what a run needs beside its network, where it left off."""
+    optimiser.load_state_dict(before.resume["optimiser"])
+    if extra:
+        extra.load_state_dict(before.resume["matching"])
+
+
+def held_out(options: Options) -> dict[str, Sequences]:
+    """The real and the drawn drawings held out, apart; kinds that a folder lacks are left out."""
+    examples = data.load(options.folder, kinds=("real", "drawn"), splits=("valid",))
+    examples = [example for example in examples if example.subject not in options.without]
     kinds = sorted({example.kind for example in examples})
-    return {kind: Sequences([e for e in examples if e.kind == kind]) for kind in kinds}
+    return {
+        kind: Sequences([e for e in examples if e.kind == kind], options.condition)
+        for kind in kinds
+    }
 
 
-def learning_rate(fraction: float) -> float:
-    """Warm up, then fall a little faster than linearly to a hundredth."""
+def schedule(fraction: float) -> float:
+    """The share of the learning rate: up shortly, then a little faster than linearly down."""
     fall = 0.01 + 0.99 * math.pow(1 - fraction, 1.2)
-    return LEARNING_RATE * min(1.0, fraction / WARMUP) * fall
+    return min(1.0, fraction / WARMUP) * fall
 
 
 def stream(
@@ -168,17 +213,29 @@ def stream(
     return chain.from_iterable(pools())
 
 
-def objective(model: SketchDecoder, batch: Batch) -> tuple[Tensor, float]:
-    """The loss of a batch, and the NLL per point for the log."""
+def score(model: SketchDecoder, batch: Batch, extra: Matching | None = None) -> Scored:
+    """What a batch's rows cost."""
     encoded = model.encode(batch.stacks, batch.stack_mask, batch.subject)  # (S, C)
-    head = model(batch.rows, encoded[batch.segment])
-    found = losses(head, batch.rows, batch.segment_end, model.scale)
-    moves = batch.valid * (1 - batch.rows[..., 4])
-    lifts = batch.rows[..., 3]
-    drawing = (found.offset * moves).sum() + (found.pen * batch.valid).sum()
-    segments = (found.segment * lifts).sum()
+    condition = encoded[batch.segment]  # (B, T, C)
+    states = model.states(batch.rows, condition)
+    found = losses(model.predict(states, condition), batch.rows, batch.segment_end, model.scale)
+    return Scored(
+        offset=found.offset * batch.valid * (1 - batch.rows[..., END]),
+        pen=found.pen * batch.valid,
+        segment=found.segment * batch.rows[..., UP],  # a segment ends where the pen is lifted
+        matching=extra(states, encoded, batch.segment, batch.valid) if extra else torch.zeros(()),
+    )
+
+
+def objective(
+    model: SketchDecoder, batch: Batch, extra: Matching | None = None
+) -> tuple[Tensor, float]:
+    """The loss of a batch, and the NLL per point for the log."""
+    found = score(model, batch, extra)
     total = batch.valid.sum()
-    return (drawing + SEGMENT_WEIGHT * segments) / total, float(drawing.detach() / total)
+    drawing = (found.offset + found.pen).sum() / total
+    loss = drawing + SEGMENT_WEIGHT * found.segment.sum() / total + MATCHING_WEIGHT * found.matching
+    return loss, float(drawing.detach())
 
 
 def evaluate(model: SketchDecoder, sequences: Sequences, size: int = 64) -> Figures:
@@ -191,15 +248,10 @@ def evaluate(model: SketchDecoder, sequences: Sequences, size: int = 64) -> Figu
     with torch.inference_mode():
         for index in torch.split(order, size):
             batch = sequences.batch(index, generator, NO_AUGMENTATION)
-            encoded = model.encode(batch.stacks, batch.stack_mask, batch.subject)
-            head = model(batch.rows, encoded[batch.segment])
-            found = losses(head, batch.rows, batch.segment_end, model.scale)
-            moves = batch.valid * (1 - batch.rows[..., 4])
-            lifts = batch.rows[..., 3]
-            body = (found.offset * moves)[:, 1:].sum() + (found.pen * batch.valid)[:, 1:].sum()
+            found = score(model, batch)
             sums += torch.stack([
-                body, batch.valid[:, 1:].sum(), found.offset[:, 0].sum(),
-                (found.segment * lifts).sum(), lifts.sum(),
+                (found.offset + found.pen)[:, 1:].sum(), batch.valid[:, 1:].sum(),
+                found.offset[:, 0].sum(), found.segment.sum(), batch.rows[..., UP].sum(),
             ]).double()  # fmt: skip
     model.train(training)
     body, points, placement, segments, strokes = sums.tolist()

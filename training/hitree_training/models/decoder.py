@@ -113,8 +113,13 @@ class SketchDecoder(nn.Module):
 
         ``condition`` (B, T, C) is the condition that each row is drawn under.
         """
-        lstm, _ = self.lstm(torch.cat([self.observe(rows), condition], dim=-1))  # (B, T, H)
-        return self.predict(self.dropout(lstm), condition)
+        return self.predict(self.states(rows, condition), condition)
+
+    def states(self, rows: Tensor, condition: Tensor) -> Tensor:
+        """The LSTM's output (B, T, H) before each row of ``rows`` (B, T, 5)."""
+        hidden, _ = self.lstm(torch.cat([self.observe(rows), condition], dim=-1))
+        dropped: Tensor = self.dropout(hidden)
+        return dropped
 
     def observe(self, rows: Tensor) -> Tensor:
         """What is seen before each row of (B, T, 5): (B, T, features without the condition)."""
@@ -166,10 +171,28 @@ class SketchDecoder(nn.Module):
         ``force`` (B, 1) is 1 the row is ``forced`` (B, 5) instead; p_end is sampled only where
         ``may_end`` (B, 1) is 1. Returns the state and ``segment_end`` (B, 1).
         """
+        heard = self.hear(state, condition)
+        head = self.predict(heard.h, condition)
+        return self.act(heard, head, noise, temperature, forced, force, may_end)
+
+    def hear(self, state: State, condition: Tensor) -> State:
+        """Let the LSTM see the last row under ``condition`` (B, C); the pen stays where it is."""
         pen = state.pen
         seen = self._features(pen.row, pen.position, pen.start, pen.canvas)
         h, c = self._cell(torch.cat([seen, condition], dim=-1), state.h, state.c)
-        head = self.predict(h, condition)
+        return State(pen, h, c)
+
+    def act(
+        self,
+        heard: State,
+        head: Head,
+        noise: Tensor,
+        temperature: Tensor,
+        forced: Tensor,
+        force: Tensor,
+        may_end: Tensor,
+    ) -> tuple[State, Tensor]:
+        """Draw the next row from ``head`` and move the pen; the rest as in `step`."""
         offset = sample_offset(head, noise, temperature) * self.scale
         offset = torch.round(offset * GRID) / GRID
         flags = sample_pen(head.pen, noise[:, 3:4], may_end)  # (B, 3)
@@ -178,7 +201,7 @@ class SketchDecoder(nn.Module):
         segment_end = torch.maximum(ends * lifts, flags[:, 2:3]) * (1 - force)
         row = torch.cat([offset * (1 - flags[:, 2:3]), flags], dim=-1)
         row = forced * force + row * (1 - force)
-        return State(move(pen, row, self.preset.raster), h, c), segment_end
+        return heard._replace(pen=move(heard.pen, row, self.preset.raster)), segment_end
 
     def _cell(self, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         w_x, w_h, b_x, b_h = self.lstm.all_weights[0]
@@ -262,7 +285,7 @@ def sample_pen(logits: Tensor, noise: Tensor, may_end: Tensor) -> Tensor:
     return torch.cat([is_down, is_up, 1 - is_down - is_up], dim=-1)
 
 
-# ---- loss ----------------------------------------------------------------------------------
+# ---- loss ---------------------------------------------------------------------------------
 
 
 class Losses(NamedTuple):
@@ -290,3 +313,35 @@ def losses(head: Head, rows: Tensor, segment_end: Tensor, scale: float) -> Losse
         head.segment, segment_end, reduction="none"
     )
     return Losses(offset, pen, segment)
+
+
+class Matching(nn.Module):
+    """The talk's triplet loss between mean states over segments and their instructions.
+
+    `sum_i [ |h_i - x_i+|^2 - |h_i - x_i-|^2 + alpha ]_+`, h the mean hidden state, x the condition
+    that encodes the instruction. It has a layer of its own, which drawing has no need of.
+    """
+
+    def __init__(self, preset: DecoderPreset, margin: float) -> None:
+        """``margin``: alpha, between squared distances of unit vectors (0 to 4)."""
+        super().__init__()
+        self.margin = margin
+        self.project = nn.Linear(preset.width, preset.condition, bias=False)
+
+    def forward(self, states: Tensor, encoded: Tensor, segment: Tensor, valid: Tensor) -> Tensor:
+        """The loss of ``states`` (B, T, H) under the conditions ``encoded`` (S, C).
+
+        ``segment`` (B, T) is the segment of each row. Negatives are a segment's neighbours in the
+        batch, which are of the same drawing where it has several.
+        """
+        sums = states.new_zeros(len(encoded), states.shape[-1])
+        rows = (states * valid[..., None]).flatten(0, 1)  # (B, T, H) -> (B * T, H)
+        sums = sums.index_add(0, segment.flatten(), rows)  # a mean's length does not matter
+        told = functional.normalize(encoded, dim=-1, eps=1e-6)
+        mean = functional.normalize(self.project(sums), dim=-1, eps=1e-6)
+        own = (mean * told).sum(dim=-1)  # of unit vectors |h - x|^2 = 2 - 2 cos
+        hinges = [
+            functional.relu(2 * (mean * told.roll(by, dims=0)).sum(dim=-1) - 2 * own + self.margin)
+            for by in (1, -1)
+        ]
+        return torch.stack(hinges).mean()
