@@ -65,6 +65,7 @@ class Manifest:
     generator: StepGraph  # the instruction generator's step
     subjects: tuple[str, ...]  # with spaces, sorted
     scale: float  # units that one unit of the decoder's offsets stands for
+    presets: dict[str, dict[str, str | float]] = field(default_factory=dict)  # of each network
     settings: dict[str, float] = field(default_factory=dict)  # defaults: temperature, thresholds
     metrics: dict[str, float] = field(default_factory=dict)  # quality figures at export
     licences: dict[str, str] = field(default_factory=dict)  # source -> licence
@@ -161,9 +162,15 @@ def _check_tables(manifest: Manifest) -> None:
         expected: tuple[type, ...] = (int, float) if name in ("settings", "metrics") else (str,)
         if not isinstance(table, dict):
             raise TypeError(f"{name} is no table")
-        wrong = [key for key, value in table.items() if not isinstance(value, expected)]
-        if wrong:
-            raise TypeError(f"{name} has a value of the wrong type for {', '.join(wrong)}")
+        _check_values(name, table, expected)
+    for model, preset in manifest.presets.items():
+        _check_values(f"the preset of the {model}", preset, (str, int, float))
+
+
+def _check_values(name: str, table: dict[str, Any], expected: tuple[type, ...]) -> None:
+    wrong = [key for key, value in table.items() if not isinstance(value, expected)]
+    if wrong:
+        raise TypeError(f"{name} has a value of the wrong type for {', '.join(wrong)}")
 
 
 def _step_graph(raw: dict[str, Any]) -> StepGraph:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hitree.drawing import FRAME
+from hitree.drawing import CENTRE, FRAME, bounds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 SIZE = 32  # cells a side
 SPACING = 0.5  # cells between the samples along a stroke, at most
+MARGIN = 8.0  # units that are left free around a drawing that is fitted to the frame
 
 
 def render(strokes: Sequence[Stroke], size: int = SIZE) -> NDArray[np.float32]:
@@ -27,7 +28,7 @@ def render(strokes: Sequence[Stroke], size: int = SIZE) -> NDArray[np.float32]:
     """
     if not len(strokes):
         return np.zeros((size, size), np.float32)
-    points = np.concatenate([_sampled(stroke, size) for stroke in strokes])  # (P, 2) in cells
+    points = np.concatenate([sampled(stroke, size) for stroke in strokes])  # (P, 2) in cells
     low = np.floor(points)
     share = points - low  # of the next cell
     ink = np.zeros(size * size)
@@ -41,8 +42,22 @@ def render(strokes: Sequence[Stroke], size: int = SIZE) -> NDArray[np.float32]:
     return np.minimum(ink, 1.0).astype(np.float32).reshape(size, size)
 
 
-def _sampled(stroke: Stroke, size: int) -> NDArray[np.float64]:
-    """Points along a stroke, in cells from the centre of the first."""
+def fitted(strokes: Sequence[Stroke]) -> list[Stroke]:
+    """The strokes moved and scaled alike to fill the frame, centred, but for a margin.
+
+    What is drawn small or in a corner looks the same then. A lone dot is only moved.
+    """
+    if not len(strokes):
+        return []
+    left, top, right, bottom = bounds(strokes)
+    middle = np.array([(left + right) / 2, (top + bottom) / 2], np.float32)
+    extent = max(right - left, bottom - top)
+    factor = np.float32((FRAME - 2 * MARGIN) / extent if extent else 1.0)
+    return [(stroke - middle) * factor + np.float32(CENTRE) for stroke in strokes]
+
+
+def sampled(stroke: Stroke, size: int) -> NDArray[np.float64]:
+    """Points along a stroke, in cells from the centre of the first: (P, 2)."""
     points = np.asarray(stroke, np.float64) * (size / FRAME) - 0.5
     length = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(points, axis=0).T))])
     along = np.linspace(0.0, length[-1], 1 + int(np.ceil(length[-1] / SPACING)))

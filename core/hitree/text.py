@@ -38,6 +38,15 @@ def words(text: str) -> list[str]:
     return normalise(text).split()
 
 
+# Where a thing itself ends, and what it has or does begins.
+BOUNDARIES = frozenset(
+    words(
+        "with without who which that in on at near beside under over behind from having wearing "
+        "holding while as next looking facing"
+    )
+)
+
+
 def check_text(value: object, noun: str = "prompt") -> str:
     """Refuse what is no prompt (or instruction, see ``noun``); return the stripped text.
 
