@@ -11,13 +11,26 @@ import pytest
 
 from hitree import tree
 from hitree.errors import InvalidDrawing
-from hitree.parse import PARSERS, Fits, Weights, bottom_up, cky, greedy, prune
+from hitree.parse import (
+    DEFAULT,
+    PARSERS,
+    Fits,
+    Judged,
+    Weights,
+    all_spans,
+    bottom_up,
+    cky,
+    greedy,
+)
+from hitree.prune import prune
 
 if TYPE_CHECKING:
     from hitree.tree import Node
 
 SPACE = 6
-FIT_ONLY = Weights(fit=1.0, likelihood=0.0, coherence=0.0)
+VALUES = ("unity", "fit", "likelihood", "strokes")
+FIT_ONLY = Weights(fit=1.0)
+ALL = Weights(unity=0.7, fit=1.0, likelihood=0.2, strokes=0.1, coherence=0.5)
 
 
 @dataclass
@@ -35,16 +48,17 @@ class FakeScorer:
         self.batches += 1
         rows = [(int(i), int(j)) for i, j in spans]
         self.asked += rows
-        made = [self.one(*row) for row in rows]
-        fit, likelihood, segments, texts = (np.array(column) for column in zip(*made, strict=True))
-        return Fits(fit, likelihood, segments, texts)
+        made = [vars(self.one(*row)).values() for row in rows]
+        return Fits(*(np.array(column) for column in zip(*made, strict=True)))
 
-    def one(self, i: int, j: int) -> tuple[float, float, np.ndarray, np.ndarray]:
+    def one(self, i: int, j: int) -> Fits:
+        """A segment by itself, without the axis over segments."""
         rng = np.random.default_rng([self.seed, i, j])
-        fit, likelihood = rng.uniform(-1, 1), -rng.uniform(0, 3)
+        unity, fit, likelihood, strokes = rng.uniform((0, -1, -3, -4), (1, 1, 0, 2))
         both = rng.normal(size=(2, SPACE))
         segment, text = both / np.linalg.norm(both, axis=1, keepdims=True)
-        return self.chosen.get((i, j), 0.0 if self.chosen else fit), likelihood, segment, text
+        fit = self.chosen.get((i, j), 0.0 if self.chosen else fit)
+        return Fits(unity, fit, likelihood, strokes, segment, text)
 
 
 def spans(root: Node) -> set[tuple[int, int]]:
@@ -64,11 +78,13 @@ def best_sum(scorer: FakeScorer, weights: Weights, i: int, j: int) -> float:
 
 
 def split_score(scorer: FakeScorer, weights: Weights, i: int, k: int, j: int) -> float:
-    left, right = scorer.one(i, k), scorer.one(k, j)
-    both = left[3] + right[3]
-    coherence = float(scorer.one(i, j)[2] @ both / np.linalg.norm(both))
-    fits = weights.fit * (left[0] + right[0]) + weights.likelihood * (left[1] + right[1])
-    return fits + weights.coherence * coherence
+    halves = scorer.one(i, k), scorer.one(k, j)
+    both = halves[0].texts + halves[1].texts
+    coherence = float(scorer.one(i, j).segments @ both / np.linalg.norm(both))
+    values = [
+        sum(getattr(weights, name) * getattr(half, name) for name in VALUES) for half in halves
+    ]
+    return sum(values) + weights.coherence * coherence
 
 
 def sum_of(scorer: FakeScorer, weights: Weights, root: Node) -> float:
@@ -82,7 +98,7 @@ def sum_of(scorer: FakeScorer, weights: Weights, root: Node) -> float:
 @pytest.mark.parametrize("parser", sorted(PARSERS))
 @pytest.mark.parametrize("n", [1, 2, 3, 9])
 def test_a_parser_returns_a_binary_tree_over_all_strokes(parser: str, n: int) -> None:
-    root = PARSERS[parser](n, FakeScorer(), Weights())
+    root = PARSERS[parser](n, FakeScorer(), ALL)
     nodes = tuple(root.walk())
     assert [node.id for node in nodes] == list(range(2 * n - 1))
     assert (root.start, root.end, root.parent) == (0, n, None)
@@ -91,7 +107,7 @@ def test_a_parser_returns_a_binary_tree_over_all_strokes(parser: str, n: int) ->
 
 
 @pytest.mark.parametrize("seed", range(8))
-@pytest.mark.parametrize("weights", [FIT_ONLY, Weights()])
+@pytest.mark.parametrize("weights", [FIT_ONLY, ALL, DEFAULT])
 def test_cky_finds_the_best_of_all_trees(seed: int, weights: Weights) -> None:
     scorer = FakeScorer(seed)
     found = sum_of(scorer, weights, cky(7, scorer, weights))
@@ -100,7 +116,7 @@ def test_cky_finds_the_best_of_all_trees(seed: int, weights: Weights) -> None:
 
 @pytest.mark.parametrize("seed", range(8))
 def test_no_parser_beats_cky(seed: int) -> None:
-    scorer, weights = FakeScorer(seed), Weights()
+    scorer, weights = FakeScorer(seed), ALL
     best = sum_of(scorer, weights, cky(10, scorer, weights))
     for parser in (greedy, bottom_up):
         assert sum_of(scorer, weights, parser(10, scorer, weights)) <= best + 1e-4
@@ -137,13 +153,47 @@ def test_no_strokes_are_refused() -> None:
 
 def test_weights_decide_what_counts() -> None:
     scorer = FakeScorer(3)
-    (fit, likelihood, *_), weights = scorer.one(0, 4), Weights(2.0, 0.5, 0.0)
-    assert cky(4, scorer, weights).score == pytest.approx(2 * fit + 0.5 * likelihood)
+    one, weights = scorer.one(0, 4), Weights(unity=3.0, fit=2.0, likelihood=0.5, strokes=0.25)
+    wanted = 3 * one.unity + 2 * one.fit + 0.5 * one.likelihood + 0.25 * one.strokes
+    assert cky(4, scorer, weights).score == pytest.approx(wanted)
+
+
+def test_only_texts_ask_for_texts() -> None:
+    assert not DEFAULT.reads_text
+    for name in ("fit", "likelihood", "strokes", "coherence"):
+        assert Weights(**{name: 0.1}).reads_text
+
+
+def test_segments_judged_beforehand_are_the_same_segments() -> None:
+    scorer = FakeScorer(2)
+    known = Judged(6, scorer.spans(all_spans(6)))
+    for parser in PARSERS.values():
+        assert sum_of(scorer, ALL, parser(6, known, ALL)) == pytest.approx(
+            sum_of(scorer, ALL, parser(6, scorer, ALL))
+        )
+    some = np.array([[2, 5], [0, 6], [5, 6]])
+    assert known.spans(some).fit.tolist() == [scorer.one(*span).fit for span in some.tolist()]
+
+
+def test_unity_alone_needs_no_texts() -> None:
+    unity = np.array([0.1, 0.9, 0.0, 0.2, 0.3, 0.8], np.float32)  # [0,1) [0,2) [0,3) [1,2) …
+    root = cky(3, Judged(3, Fits.of_unity(unity)))
+    assert {(0, 2), (2, 3)} <= spans(root)
+    assert [node.score for node in root.walk()] == pytest.approx([0.0, 0.9, 0.1, 0.2, 0.8])
 
 
 def test_prune_to_one_node_leaves_the_root() -> None:
     root = prune(cky(6, FakeScorer()), max_nodes=1, threshold=-9.0)
     assert (root.start, root.end, root.children) == (0, 6, ())
+
+
+def test_prune_keeps_a_few_nodes_even_of_a_poor_tree() -> None:
+    full = cky(6, FakeScorer(), FIT_ONLY)
+    assert len(list(prune(full, max_nodes=64, threshold=9.0).walk())) == 3
+    assert len(list(prune(full, max_nodes=64, threshold=9.0, least=5).walk())) == 5
+    assert len(list(prune(full, max_nodes=64, threshold=9.0, least=1).walk())) == 1
+    assert len(list(prune(full, max_nodes=2, threshold=9.0).walk())) == 1  # one child is none
+    assert len(list(prune(cky(1, FakeScorer()), max_nodes=64, threshold=9.0).walk())) == 1
 
 
 def test_prune_keeps_everything_that_is_worth_it() -> None:
@@ -162,7 +212,7 @@ def test_prune_leaves_out_a_poor_node_and_keeps_its_children() -> None:
 def test_prune_finds_the_best_small_tree(seed: int, max_nodes: int) -> None:
     threshold = -0.1
     full = cky(5, FakeScorer(seed), FIT_ONLY)
-    found = prune(full, max_nodes=max_nodes, threshold=threshold)
+    found = prune(full, max_nodes=max_nodes, threshold=threshold, least=1)
     tree.build(list(found.walk()))
     worth = sum((node.score or 0.0) - threshold for node in found.walk() if node.id)
     assert len(list(found.walk())) <= max_nodes

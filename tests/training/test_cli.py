@@ -10,7 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from hitree_training import __main__ as cli
-from hitree_training import checkpoint, evaluate
+from hitree_training import checkpoint
+from hitree_training.evaluation import contrast, plans
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,12 +29,12 @@ def run(*arguments: object) -> str:
 def made(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with checkpoints, trained by the commands themselves."""
     out = tmp_path_factory.mktemp("made")
-    for model in ("generator", "scorer", "decoder"):
+    for model in ("generator", "scorer", "classifier", "decoder"):
         run(model, "--data", small_data, "--out", out, "--preset", f"{model}-tiny", "--steps", 2)
     return out
 
 
-@pytest.mark.parametrize("model", ["generator", "scorer", "decoder"])
+@pytest.mark.parametrize("model", ["generator", "scorer", "classifier", "decoder"])
 def test_each_model_is_trained(made: Path, model: str) -> None:
     assert checkpoint.load(made / f"{model}.pt", model).step == 2
 
@@ -43,6 +44,13 @@ def test_samples_are_drawn_from_held_out_instructions(
 ) -> None:
     picture = tmp_path / "samples.png"
     run("samples", "--data", small_data, "--decoder", made / "decoder.pt", "--out", picture)
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_contrasts_are_drawn(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(contrast, "PAIRS", contrast.PAIRS[:2])
+    picture = tmp_path / "contrast.png"
+    run("contrast", "--decoder", made / "decoder.pt", "--out", picture)
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
@@ -67,19 +75,32 @@ def test_trees_then_planner(made: Path, small_data: Path, tmp_path: Path) -> Non
     assert checkpoint.load(tmp_path / "generator.pt", "generator").extras["trees"] == "t.jsonl"
 
 
-def test_evaluate(made: Path, small_data: Path, tmp_path: Path) -> None:
+def test_evaluate_then_report(made: Path, small_data: Path, tmp_path: Path) -> None:
+    figures, document = tmp_path / "f.json", tmp_path / "d.md"
     run(
-        *("evaluate", "--data", small_data, "--out", tmp_path / "f.json", "--split", "valid"),
+        *("evaluate", "--data", small_data, "--out", figures, "--split", "valid"),
         *("--generator", made / "generator.pt", "--scorer", made / "scorer.pt"),
         *("--decoder", made / "decoder.pt"),
     )
-    found = json.loads((tmp_path / "f.json").read_text())
-    assert found["kinds"].keys() == {"drawn"}
-    figures = found["kinds"]["drawn"]
-    assert figures.keys() >= {"generator", "scorer", "trees", "decoder"}
-    assert figures["trees"]["oracle"]["f1"] == 1.0
-    assert 0 <= figures["trees"]["cky"]["f1"] <= 1
-    assert found["plans"]["plans"] == 3 * evaluate.PLANS
+    found = json.loads(figures.read_text())["tables"]
+    assert found.keys() == {"annotated", "texts", "plans", "trees"}
+    assert found["trees"]["figures"]["drawn"]["oracle"]["f1"] == 1.0
+    assert 0 <= found["trees"]["figures"]["drawn"]["bracketing"]["unity"]["cky"]["f1"] <= 1
+    assert found["plans"]["figures"]["sampled"]["plans"] == 3 * plans.SAMPLED
+    assert found["texts"]["networks"]["generator"]["step"] == 2
+    marks = [f"<!-- table: {name} -->\n<!-- end -->\n" for name in ("trees", "texts")]
+    document.write_text("".join(marks))
+    assert run("report", "--figures", figures, "--into", document).split() == ["trees", "texts"]
+    assert "| oracle | 1.000 (1.000) |" in document.read_text()
+    assert "| served |" in document.read_text()
+
+
+def test_a_judge_is_trained(small_data: Path, tmp_path: Path) -> None:
+    run(
+        *("judge", "--data", small_data, "--out", tmp_path),
+        *("--preset", "judge-tiny", "--steps", 1),
+    )
+    assert checkpoint.load(tmp_path / "judge.pt", "judge").step == 1
 
 
 def test_tune(made: Path, small_data: Path) -> None:
@@ -94,20 +115,12 @@ def test_tune(made: Path, small_data: Path) -> None:
     assert "threshold None" not in shown[5]
 
 
-def test_text_figures_are_those_of_the_libraries() -> None:
-    same = evaluate.text_figures(["Draw a head!"], ["draw a head"])
-    assert same["bleu_1"] == same["bleu_2"] == same["rouge_l"] == 1.0
-    assert same["unique_words"] == 3
-    other = evaluate.text_figures(["draw a leg", "draw"], ["draw a head", "add a tail"])
-    assert other["bleu_1"] == pytest.approx((2 / 3 + 0.1 * 2.718281828**-2) / 2, abs=0.02)
-    assert other["rouge_l"] == pytest.approx(1 / 3)
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["scorer", "--preset", "nothing"], "there is no preset nothing"),
         (["generator", "--data", "/nowhere"], "/nowhere has no train drawings"),
+        (["evaluate", "--out", "f.json", "--table", "mood"], "there is no table mood"),
         (["scorer", "--preset", "scorer-tiny", "--resume", "--out", "/nowhere"], "/nowhere"),
     ],
 )

@@ -63,7 +63,9 @@ def test_levels_that_do_not_exist_change_nothing() -> None:
 
 
 def test_scorer_makes_unit_vectors() -> None:
-    model = Scorer(ScorerPreset(width=WIDTH, space=8, dropout=0.0), token_width=TOKENS)
+    model = Scorer(
+        ScorerPreset(width=WIDTH, space=8, dropout=0.0, unity=8, layers=1), token_width=TOKENS
+    )
     segments = model.segments(torch.randn(4, 32, 4), torch.tensor([[0, 4], [3, 4]]))
     texts = model.texts(torch.randn(3, 5, TOKENS), torch.ones(3, 5))
     torch.testing.assert_close(segments.norm(dim=-1), torch.ones(2))

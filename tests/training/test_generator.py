@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import pytest
 import torch
 
 from hitree_training import checkpoint, data, decode, instructions, presets, train_generator
-from hitree_training.models.generator import GeneratorPreset
-from hitree_training.train_generator import Expanding, Options
+from hitree_training.describing import Describing
+from hitree_training.expanding import Expanding
+from hitree_training.models.generator import GeneratorPreset, Variant
+from hitree_training.models.image_encoder import ImageEncoder
+from hitree_training.models.memory import Memory
+from hitree_training.train_generator import Options
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,8 +37,42 @@ def trained(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_loss_falls(trained: Path, small_data: Path, tmp_path: Path) -> None:
     early = train_generator.train(options(small_data, tmp_path / "g.pt", steps=2))
     late = checkpoint.load(trained, "generator")
-    for figure in ("describe", "expand"):
+    for figure in ("describe", "root", "expand"):
         assert late.extras["valid"][figure] < 0.85 * early.extras["valid"][figure]
+
+
+@pytest.mark.parametrize("variant", [v for v in get_args(Variant) if v != "strokes"])
+def test_every_variant_learns(variant: Variant, small_data: Path, tmp_path: Path) -> None:
+    asked = options(small_data, tmp_path / "g.pt", steps=30)
+    preset = asked.preset.model_copy(update={"variant": variant})
+    early = train_generator.train(replace(asked, preset=preset, steps=1))
+    late = train_generator.train(replace(asked, preset=preset))
+    assert late.extras["valid"]["describe"] < 0.9 * early.extras["valid"]["describe"]
+    model, _ = train_generator.load(asked.out)
+    assert model.preset.variant == variant
+    assert isinstance(model.segment_encoder, ImageEncoder) == variant.startswith("images")
+    assert isinstance(model.memory, Memory) == variant.endswith("+memory")
+
+
+def test_a_memory_helps_to_describe(small_data: Path, tmp_path: Path) -> None:
+    asked = options(small_data, tmp_path / "g.pt", steps=1)
+    preset = asked.preset.model_copy(update={"variant": "strokes+memory"})
+    train_generator.train(replace(asked, preset=preset))
+    model, _ = train_generator.load(asked.out)
+    assert model.memory is not None
+    names = data.token_vectors().sentence("flamingo")
+    torch.testing.assert_close(model.memory.subjects[1], torch.from_numpy(names))
+    strokes, spans = torch.rand(4, 32, 4), torch.tensor([[0, 2]])
+    before = model.describe(strokes, spans, model.memory.subjects[:1])
+    model.memory.values.data.zero_()
+    assert not torch.allclose(before, model.describe(strokes, spans, model.memory.subjects[:1]))
+
+
+def test_the_presets_of_the_table_differ_in_how_segments_are_read_alone() -> None:
+    names = ("small", "strokes", "images", "images-memory")
+    found = [presets.load(GeneratorPreset, f"generator-{name}") for name in names]
+    assert {one.variant for one in found} == set(get_args(Variant))
+    assert len({one.model_copy(update={"variant": "strokes", "layers": 0}) for one in found}) == 1
 
 
 def test_the_checkpoint_describes_itself(trained: Path) -> None:
@@ -79,7 +117,7 @@ def test_early_stopping_keeps_the_best(small_data: Path, tmp_path: Path) -> None
     held_out = train_generator.annotated(small_data, ("drawn",), "valid")
     figures = train_generator.evaluate(
         model,
-        train_generator.Describing(held_out, vocabulary, "reading"),
+        Describing(held_out, vocabulary, "reading"),
         Expanding(instructions.expansions(held_out), vocabulary),
     )
     assert vars(figures) == pytest.approx(found.extras["valid"])

@@ -34,6 +34,14 @@ def test_a_leaf_is_listed_as_such() -> None:
     assert instructions.steps(ids[1:-1], vocabulary) == ()
 
 
+def test_a_text_by_rule_begins_in_its_own_way() -> None:
+    vocabulary = Vocabulary.of(["draw a head"])
+    by_rule = instructions.by_rule("draw a head", vocabulary)
+    by_people = instructions.sentence("draw a head", vocabulary)
+    assert by_rule[0] != by_people[0]
+    assert by_rule[1:] == by_people[1:]
+
+
 def test_roots_are_asked_in_many_ways() -> None:
     generator = torch.Generator().manual_seed(0)
     asked = {instructions.vary_root(ROOT, "cat", generator) for _ in range(300)}

@@ -8,16 +8,15 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-from hitree_training import checkpoint, data, presets, train_scorer
+from hitree_training import checkpoint, data, presets, train_scorer, triplets, wording
 from hitree_training.models.scorer import Scorer, ScorerPreset
-from hitree_training.pairs import Pairs
+from hitree_training.pairs import PairBatch, Pairs, token_batch
 from hitree_training.train_scorer import Options
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from hitree_training.checkpoint import Checkpoint
-    from hitree_training.pairs import PairBatch
 
 TINY = presets.load(ScorerPreset, "scorer-tiny")
 
@@ -50,7 +49,8 @@ def test_the_loss_falls_and_pairs_are_told_apart(
 ) -> None:
     early = train_scorer.train(options(small_data, tmp_path / "s.pt", steps=1)).extras["valid"]
     late = checkpoint.load(trained, "scorer").extras["valid"]
-    assert late["loss"] < 0.85 * early["loss"]
+    assert late["triplets"] < 0.85 * early["triplets"]
+    assert late["unity"] < 0.85 * early["unity"]
     assert late["step"] > early["step"]
     assert late["subject"] > 0.6
 
@@ -93,8 +93,8 @@ def test_spans_lie_within_their_drawings_and_whole_ones_are_marked(pairs: Pairs)
 
 def test_a_span_never_has_to_differ_from_itself(pairs: Pairs) -> None:
     found = batch(pairs)
-    tokens, mask = train_scorer.token_batch(found.texts)
-    within, across = train_scorer._differ(found, tokens, mask)
+    tokens, mask = token_batch(found.texts)
+    within, across = triplets._differ(found, tokens, mask)
     count = len(found.bags)
     assert within.diagonal().sum() == across.diagonal().sum() == 0
     assert torch.equal(within[:, :count], within[:, :count].T)
@@ -114,7 +114,7 @@ def test_mirrored_drawings_have_mirrored_texts(pairs: Pairs) -> None:
         annotation = pairs.examples[b].annotation
         assert annotation is not None
         for step in annotation.steps:
-            assert train_scorer.wording.mirror(step.text) in found.texts
+            assert wording.mirror(step.text) in found.texts
 
 
 def test_triplets_vanish_where_every_text_lies_on_its_segment() -> None:
@@ -128,7 +128,7 @@ def test_triplets_vanish_where_every_text_lies_on_its_segment() -> None:
             return torch.eye(3)
 
     spans = torch.tensor([[0, 1], [1, 2], [2, 3]])
-    made = train_scorer.PairBatch(
+    made = PairBatch(
         strokes=torch.zeros(3, 32, 4),
         spans=spans,
         bounds=torch.tensor([[0, 3]] * 3),
@@ -139,6 +139,19 @@ def test_triplets_vanish_where_every_text_lies_on_its_segment() -> None:
         whole=torch.zeros(3, dtype=torch.bool),
     )
     model = Perfect(TINY, token_width=data.token_vectors().width)
-    assert float(train_scorer.triplets(model, made)) == 0.0
+    assert float(triplets.loss(model, made)) == 0.0
     wrong = replace(made, bags=torch.eye(3).roll(1, dims=0))
-    assert float(train_scorer.triplets(model, wrong)) > 1.0
+    assert float(triplets.loss(model, wrong)) > 1.0
+
+
+def test_kept_towers_stay_as_they_are_while_unity_is_trained(
+    trained: Path, small_data: Path, tmp_path: Path
+) -> None:
+    asked = replace(options(small_data, tmp_path / "scorer.pt", steps=20), towers=trained, seed=3)
+    before, after = checkpoint.load(trained, "scorer"), train_scorer.train(asked)
+    for name, tensor in before.weights.items():
+        if not name.startswith("steps."):
+            torch.testing.assert_close(after.weights[name], tensor, rtol=0, atol=0)
+    name = "steps.posts.weight"
+    assert not torch.equal(before.weights[name], after.weights[name])
+    assert after.extras["valid"]["triplets"] == before.extras["valid"]["triplets"]

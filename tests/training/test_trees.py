@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
 
 from hitree import tree
+from hitree.parse import PARSERS, Weights
 from hitree.tree import Node
 from hitree_training import data, instructions, presets, train_generator, train_scorer, trees
 from hitree_training.annotations import Step
 from hitree_training.bracketing import agreement, flat, oracle, pruned, trivial
-from hitree_training.explain import Explainer, Parsing
+from hitree_training.explain import Explainer, Parsing, Rows, Told, root_text
 from hitree_training.models.generator import GeneratorPreset
 from hitree_training.models.scorer import ScorerPreset
 from hitree_training.trees import Options
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from hitree.parse import SegmentScorer
+    from hitree_training.data import Example
 
 STEPS = (Step(0, 1, "draw a head"), Step(1, 4, "add a mane"), Step(4, 6, "add two eyes"))
 
@@ -59,6 +64,16 @@ def options(small_data: Path, checkpoints: Path, tmp_path: Path) -> Options:
     )
 
 
+@pytest.fixture
+def explainer(options: Options) -> Explainer:
+    return Explainer.load(options.generator, options.scorer)
+
+
+@pytest.fixture
+def examples(options: Options) -> list[Example]:
+    return data.load(options.folder, kinds=("drawn",))[:5]
+
+
 def read(path: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
@@ -91,15 +106,79 @@ def test_processes_share_the_work_and_change_nothing(options: Options) -> None:
 
 
 @pytest.mark.parametrize("parser", ["greedy", "cky", "bottom_up"])
-def test_every_parser_is_taken(options: Options, parser: str) -> None:
-    explainer = Explainer.load(options.generator, options.scorer)
-    example = data.load(options.folder, kinds=("drawn",))[0]
-    root = explainer.tree(
-        example.drawing, example.subject, "draw it", Parsing(parser, threshold=-9.0)
-    )
-    assert root.text == "draw it"
-    assert (root.start, root.end) == (0, len(example.drawing.strokes))
+def test_every_parser_is_taken(
+    explainer: Explainer, examples: list[Example], parser: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken = []
+
+    def parse(n: int, scores: SegmentScorer, weights: Weights) -> Node:
+        taken.append(n)
+        return parsers[parser](n, scores, weights)
+
+    parsers = dict(PARSERS)
+    monkeypatch.setitem(PARSERS, parser, parse)
+    (root,) = explainer.trees(examples[:1], Parsing(parser, threshold=-9.0))
+    assert taken == [len(examples[0].drawing.strokes)]
+    assert (root.start, root.end) == (0, taken[0])
     assert len(list(root.walk())) > 1
+
+
+def test_drawings_do_not_depend_on_what_they_are_explained_with(
+    explainer: Explainer, examples: list[Example]
+) -> None:
+    parsing = Parsing(threshold=-9.0)
+    together = explainer.trees(examples, parsing)
+    alone = [tree for example in examples for tree in explainer.trees([example], parsing)]
+    for one, other in zip(together, alone, strict=True):
+        assert [(n.start, n.end) for n in one.walk()] == [(n.start, n.end) for n in other.walk()]
+        assert [n.text for n in one.walk()] == [n.text for n in other.walk()]
+
+
+def test_texts_are_written_for_kept_nodes_alone(
+    explainer: Explainer, examples: list[Example], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    described = []
+
+    def describe(self: Explainer, rows: Rows) -> list[Told]:  # noqa: ARG001
+        described.append(len(rows.spans))
+        return [Told(f"add part {k}", -1.0) for k in range(len(rows.spans))]
+
+    monkeypatch.setattr(Explainer, "describe", describe)
+    trees = explainer.trees(examples, Parsing(threshold=-9.0, max_nodes=3))
+    assert described == [sum(len(list(tree.walk())) for tree in trees)]
+    explainer.trees(examples[:1], Parsing(weights=Weights(unity=1.0, likelihood=0.1)))
+    strokes = len(examples[0].drawing.strokes)
+    assert strokes * (strokes + 1) // 2 in described  # every segment, where texts count
+
+
+def test_a_node_does_not_repeat_the_one_above(
+    explainer: Explainer, examples: list[Example], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def describe(self: Explainer, rows: Rows) -> list[Told]:  # noqa: ARG001
+        return [Told("draw a head", -1.0) for _ in rows.spans]
+
+    def best(self: Explainer, rows: Rows, width: int = 4) -> list[list[Told]]:  # noqa: ARG001
+        texts = ("draw a head", "add an eye", "add an ear", "add a nose", "add a mouth")
+        return [[Told(text, -1.0 - 0.01 * k) for k, text in enumerate(texts)] for _ in rows.spans]
+
+    monkeypatch.setattr(Explainer, "describe", describe)
+    monkeypatch.setattr(Explainer, "best", best)
+    for root in explainer.trees(examples, Parsing(threshold=-9.0, max_nodes=5)):
+        for node in root.walk():
+            said = [child.text for child in node.children]
+            assert node.text not in said
+            assert all(a != b for a, b in pairwise(said))
+
+
+def test_a_root_is_called_as_annotated_or_as_described_where_that_names_the_subject(
+    examples: list[Example],
+) -> None:
+    example = examples[0]
+    assert example.annotation
+    assert root_text(example, "draw a dog") == example.annotation.root
+    plain = replace(example, annotation=None, subject="sea turtle")
+    assert root_text(plain, "sketch a sea turtle swimming") == "sketch a sea turtle swimming"
+    assert root_text(plain, "draw a turtle") == "draw a sea turtle"
 
 
 def test_agreement_counts_spans_of_several_strokes_below_the_root() -> None:

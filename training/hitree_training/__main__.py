@@ -5,19 +5,18 @@ Without ``--data`` every command works on the built-in set, the project's own dr
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated, cast, get_args
 
 import typer
 from rich.console import Console
 
 from hitree.errors import HiTreeError
 from hitree_training import (
-    evaluate,
     fetch,
     presets,
     sample,
+    train_classifier,
     train_decoder,
     train_generator,
     train_scorer,
@@ -26,14 +25,20 @@ from hitree_training import (
 )
 from hitree_training.checkpoint import CheckpointError
 from hitree_training.data import DataError, Kind
+from hitree_training.evaluation import cli as measuring
+from hitree_training.evaluation.report import ReportError
+from hitree_training.evaluation.tables import EvaluationError
 from hitree_training.explain import Parsing
 from hitree_training.fetch import FetchError
+from hitree_training.models.classifier import ClassifierPreset
 from hitree_training.models.decoder import DecoderPreset
 from hitree_training.models.generator import GeneratorPreset
 from hitree_training.models.scorer import ScorerPreset
 from hitree_training.presets import PresetError
+from hitree_training.sequences import Condition
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
+app.registered_commands += measuring.app.registered_commands
 
 Data = Annotated[
     Path | None, typer.Option("--data", help="Data folder; the built-in set by default.")
@@ -46,9 +51,17 @@ Minutes = Annotated[
 Steps = Annotated[int | None, typer.Option(help="Optimiser steps; the model's own by default.")]
 Seed = Annotated[int, typer.Option(help="Seed of all that is random.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the checkpoint in --out.")]
-Checkpoint = Annotated[Path | None, typer.Option(help="Checkpoint; left out if not given.")]
 
 CHECKPOINTS = Path("checkpoints")
+ERRORS = (
+    CheckpointError,
+    DataError,
+    EvaluationError,
+    FetchError,
+    HiTreeError,
+    PresetError,
+    ReportError,
+)
 
 
 @app.command()
@@ -62,18 +75,7 @@ def generator(
     resume: Resume = False,
 ) -> None:
     """Train the instruction generator, both describing and planning."""
-    chosen = presets.load(GeneratorPreset, preset)
-    train_generator.train(
-        train_generator.Options(
-            folder=data,
-            out=out / "generator.pt",
-            preset=chosen,
-            minutes=minutes,
-            steps=steps or train_generator.Options.steps,
-            seed=seed,
-            resume=resume,
-        )
-    )
+    _train_generator(data, out, preset, minutes, steps, seed, resume)
 
 
 @app.command()
@@ -88,12 +90,24 @@ def planner(
     resume: Resume = False,
 ) -> None:
     """Train the instruction generator on inferred trees beside the annotated ones."""
-    chosen = presets.load(GeneratorPreset, preset)
+    _train_generator(data, out, preset, minutes, steps, seed, resume, inferred)
+
+
+def _train_generator(
+    data: Path | None,
+    out: Path,
+    preset: str,
+    minutes: float | None,
+    steps: int | None,
+    seed: int,
+    resume: bool,
+    inferred: Path | None = None,
+) -> None:
     train_generator.train(
         train_generator.Options(
             folder=data,
             out=out / "generator.pt",
-            preset=chosen,
+            preset=presets.load(GeneratorPreset, preset),
             minutes=minutes,
             steps=steps or train_generator.Options.steps,
             seed=seed,
@@ -112,6 +126,9 @@ def scorer(
     steps: Steps = None,
     seed: Seed = 0,
     resume: Resume = False,
+    towers: Annotated[
+        Path | None, typer.Option(help="A scorer whose towers are kept; unity alone is trained.")
+    ] = None,
 ) -> None:
     """Train the tree scorer."""
     chosen = presets.load(ScorerPreset, preset)
@@ -122,6 +139,32 @@ def scorer(
             preset=chosen,
             minutes=minutes,
             steps=steps or train_scorer.Options.steps,
+            seed=seed,
+            resume=resume,
+            towers=towers,
+        )
+    )
+
+
+@app.command()
+def classifier(
+    data: Data = None,
+    out: Out = CHECKPOINTS,
+    preset: Preset = "classifier-small",
+    minutes: Minutes = None,
+    steps: Steps = None,
+    seed: Seed = 0,
+    resume: Resume = False,
+) -> None:
+    """Train the classifier, which tells the subject of a drawing."""
+    chosen = presets.load(ClassifierPreset, preset)
+    train_classifier.train(
+        train_classifier.Options(
+            folder=data,
+            out=out / "classifier.pt",
+            preset=chosen,
+            minutes=minutes,
+            steps=steps or train_classifier.Options.steps,
             seed=seed,
             resume=resume,
         )
@@ -137,8 +180,26 @@ def decoder(
     steps: Steps = None,
     seed: Seed = 0,
     resume: Resume = False,
+    condition: Annotated[str, typer.Option(help="none, root or stack: what it is told.")] = "stack",
+    matching: Annotated[
+        bool, typer.Option("--matching", help="Add the talk's matching loss.")
+    ] = False,
+    inferred: Annotated[
+        Path | None, typer.Option("--trees", help="What `hitree-train trees` wrote.")
+    ] = None,
+    without: Annotated[
+        list[str] | None, typer.Option(help="A subject to hold out; repeatable.")
+    ] = None,
+    begin: Annotated[
+        Path | None, typer.Option("--from", help="A checkpoint to take the first weights from.")
+    ] = None,
+    rate: Annotated[
+        float, typer.Option(help="Highest learning rate.")
+    ] = train_decoder.Options.rate,
 ) -> None:
     """Train the sketch decoder."""
+    if condition not in get_args(Condition):
+        raise typer.BadParameter(f"--condition is {condition}; choose none, root or stack")
     chosen = presets.load(DecoderPreset, preset)
     train_decoder.train(
         train_decoder.Options(
@@ -148,7 +209,13 @@ def decoder(
             minutes=minutes,
             steps=steps or train_decoder.Options.steps,
             seed=seed,
+            rate=rate,
             resume=resume,
+            begin=begin,
+            condition=cast("Condition", condition),
+            matching=matching,
+            trees=inferred,
+            without=frozenset(without or ()),
         )
     )
 
@@ -195,26 +262,11 @@ def choose(
 ) -> None:
     """Show which parsing weights and pruning threshold agree best with held-out annotations."""
     for best in tuning.tune(generator, scorer, data):
-        for setting in best[:5]:
-            typer.echo(f"f1 {setting.f1:.4f}  {setting.weights}  threshold {setting.threshold}")
-
-
-@app.command("evaluate")
-def measure(
-    out: Annotated[Path, typer.Option("--out", help="The JSON file of figures.")],
-    data: Data = None,
-    generator: Checkpoint = None,
-    scorer: Checkpoint = None,
-    decoder: Checkpoint = None,
-    split: Annotated[str, typer.Option(help="valid or test.")] = "test",
-) -> None:
-    """Measure trained models on held-out drawings; trees and texts need generator and scorer."""
-    found = evaluate.evaluate(
-        evaluate.Options(
-            folder=data, out=out, generator=generator, scorer=scorer, decoder=decoder, split=split
-        )
-    )
-    typer.echo(json.dumps(found, indent=1))
+        for setting in [*best[:5], *(one for one in best[5:] if not one.weights.reads_text)]:
+            typer.echo(
+                f"f1 {setting.f1:.4f}  {setting.weights}  threshold {setting.threshold}  "
+                f"{setting.nodes:.2f} nodes, {setting.wanted:.2f} annotated"
+            )
 
 
 @app.command("samples")
@@ -228,7 +280,8 @@ def show(
 ) -> None:
     """Draw held-out instructions with a decoder, on one picture."""
     requests = sample.held_out(data, subject)
-    drawn = sample.draw(sample.load(decoder), requests, temperature=temperature, seed=seed)
+    by = sample.Sampling(temperature=temperature, seed=seed)
+    drawn = sample.draw(sample.load(decoder), requests, by)
     sample.picture(drawn).savefig(out)
     typer.echo(str(out))
 
@@ -249,7 +302,7 @@ def main() -> None:
     """Run ``hitree-train``; errors that tell what to do are shown without a traceback."""
     try:
         app()
-    except (CheckpointError, DataError, FetchError, HiTreeError, PresetError) as exc:
+    except ERRORS as exc:
         Console(stderr=True).print(f"[red]error:[/] {exc}", soft_wrap=True)
         raise SystemExit(1) from None
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hitree.parse import link, prune
+from hitree.prune import link, prune
 from hitree.tree import Node
 
 if TYPE_CHECKING:

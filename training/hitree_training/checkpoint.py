@@ -23,7 +23,7 @@ class CheckpointError(Exception):
 class Checkpoint:
     """All that is needed to go on training, to export, or to tell where weights come from."""
 
-    model: str  # "decoder", "generator", "scorer"
+    model: str  # "decoder", "generator", "scorer", "classifier"
     preset: dict[str, Any]  # as loaded, so that the network can be built again
     weights: dict[str, Any]  # state_dict of the network
     progress: float  # 0 to 1, how much of the schedule is done

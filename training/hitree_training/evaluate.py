@@ -1,213 +1,142 @@
-"""Measure trained models on held-out drawings: ``hitree-train evaluate``.
+"""The one evaluation: ``hitree-train evaluate`` for checkpoints, ``hitree-export evaluate`` for
+what ships, on held-out drawings, real, drawn and sampled apart.
 
-Real and drawn drawings apart, as JSON. Text metrics are nltk's and rouge-score's, over annotated
-steps, one output a step, lower case, without punctuation: BLEU-1 and cumulative BLEU-2 (smoothing
-method 1) averaged over steps, ROUGE-L F1 with stemming, and how many different words are written.
+A table is measured where all that it needs is there. Every table in the file of figures says for
+itself what was measured, on which drawings, with which seed; a later run replaces the tables that
+it measures and leaves the others, so that the long ones need not be measured again.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+import math
 from typing import TYPE_CHECKING, Any  # Any: JSON
 
-import numpy as np
-import torch
-from nltk.translate.bleu_score import (  # type: ignore[import-untyped]  # ships no types
-    SmoothingFunction,
-    sentence_bleu,
-)
 from rich.console import Console
-from rich.progress import track
-from rouge_score.rouge_scorer import RougeScorer  # type: ignore[import-untyped]  # ships no types
 
-from hitree.parse import DEFAULT, PARSERS
-from hitree.segments import stroke_features
-from hitree.text import words
-from hitree_training import (
-    checkpoint,
-    data,
-    decode,
-    instructions,
-    sample,
-    train_decoder,
-    train_generator,
-    train_scorer,
-    wording,
-)
-from hitree_training.bracketing import Agreement, agreement, oracle, pruned, trivial
-from hitree_training.explain import WORDS, Explainer
-from hitree_training.pairs import Pairs
-from hitree_training.sequences import Sequences
+from hitree_training import checkpoint, data
+from hitree_training.evaluation.tables import REFERENCE, TABLES, EvaluationError, Held
+from hitree_training.trained import digest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Mapping
     from pathlib import Path
 
-    from hitree.tree import Node
-    from hitree_training.data import Example, Kind
+    from hitree_training.checkpoint import Checkpoint
+    from hitree_training.evaluation.tables import Options
+    from hitree_training.trained import Trained
 
-BEAM = 4  # wide, as a description is decoded here
-PLANS = 24  # sampled for each subject: repeats are rare, and few samples may show none
-PLAN_WORDS = 64  # of a plan at most
-PLAN_TEMPERATURE = 0.7
-TOP_K = 20  # words that are sampled from
-
-KINDS: tuple[Kind, ...] = ("real", "drawn")  # no sampled drawing is annotated in valid or test
+SAID = {"reference": f"{REFERENCE} in --data"}  # needs that are no option
 
 
-@dataclass(frozen=True)
-class Options:
-    """What ``hitree-train evaluate`` was asked for; a model without a checkpoint is left out."""
+def evaluate(trained: Trained, about: Mapping[str, Any], options: Options) -> dict[str, Any]:
+    """Measure tables, write each to ``options.out`` as it is done, and return all of the file.
 
-    folder: Path | None  # data; None: the built-in set
-    out: Path  # the JSON file
-    generator: Path | None = None
-    scorer: Path | None = None
-    decoder: Path | None = None
-    split: str = "test"
+    ``about`` says where each network comes from, by model: plain data without paths.
 
-
-def evaluate(options: Options) -> dict[str, Any]:
-    """Measure what there is, write the figures to ``options.out`` and return them."""
-    found: dict[str, Any] = {"split": options.split, "git_sha": checkpoint.git_sha(), "kinds": {}}
-    for kind in KINDS:
-        try:
-            examples = data.load(options.folder, kinds=(kind,), splits=(options.split,))
-        except data.DataError:
-            continue  # the built-in set has no real drawings
-        found["kinds"][kind] = measure(examples, options)
-    if options.scorer and options.generator:
-        subjects = checkpoint.load(options.generator, "generator").extras["subjects"]
-        found["plans"] = plans(Explainer.load(options.generator, options.scorer), subjects)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    fresh = options.out.with_suffix(".part")
-    fresh.write_text(json.dumps(found, indent=1) + "\n")
-    fresh.replace(options.out)
+    Raises:
+        EvaluationError: a table is unknown, or lacks what it needs.
+        hitree_training.data.DataError: there are no drawings of the split.
+    """
+    held = Held(trained, options)
+    names = wanted(held)
+    found = read(options.out)
+    with Console(stderr=True).status("…") as status:
+        for name in names:
+            status.update(name)
+            figures = TABLES[name].measure(held)
+            found["tables"][name] = {**origin(held, name, about), "figures": figures}
+            write(options.out, found)
     return found
 
 
-def measure(examples: list[Example], options: Options) -> dict[str, Any]:
-    """The figures of one kind of drawings."""
-    noted = [example for example in examples if example.annotation]
-    figures: dict[str, Any] = {"data_hash": data.data_hash(examples), "annotated": len(noted)}
-    if options.scorer:
-        scorer = train_scorer.load(options.scorer)
-        subjects = checkpoint.load(options.scorer, "scorer").extras["subjects"]
-        pairs = Pairs(noted, train_scorer.STEP_MIX, "reading drawings")
-        figures["scorer"] = asdict(train_scorer.evaluate(scorer, pairs, subjects))
-    if options.scorer and options.generator:
-        explainer = Explainer.load(options.generator, options.scorer)
-        figures["generator"] = describe(explainer, noted)
-        figures["trees"] = trees(explainer, noted)
-    if options.decoder:
-        model = sample.load(options.decoder)
-        figures["decoder"] = asdict(train_decoder.evaluate(model, Sequences(examples)))
-    return figures
+def wanted(held: Held) -> list[str]:
+    """The tables to measure.
+
+    Raises:
+        EvaluationError: one that was asked for is unknown or lacks what it needs; or nothing can
+            be measured.
+    """
+    lacks = {
+        name: [need for need in table.needs if not held.has(need)] for name, table in TABLES.items()
+    }
+    for name in held.options.tables:
+        if name not in TABLES:
+            raise EvaluationError(f"there is no table {name}; there are: {', '.join(TABLES)}")
+        if lacks[name]:
+            needs = " and ".join(SAID.get(need, f"--{need}") for need in lacks[name])
+            raise EvaluationError(f"the table {name} needs {needs} as well")
+    names = [name for name in TABLES if name in held.options.tables or not held.options.tables]
+    found = [name for name in names if not lacks[name]]
+    if not found:
+        raise EvaluationError("nothing can be measured; give checkpoints, for instance --decoder")
+    return found
 
 
-def describe(explainer: Explainer, examples: Sequence[Example]) -> dict[str, float]:
-    """Figures of the instructions that are written for annotated steps."""
-    written, wanted = [], []
-    for example in shown(examples, "describing"):
-        if example.annotation is None:
-            continue
-        spans = torch.tensor([(step.start, step.end) for step in example.annotation.steps])
-        written += descriptions(explainer, example, spans)
-        wanted += [step.text for step in example.annotation.steps]
-    return text_figures(written, wanted)
-
-
-@torch.inference_mode()
-def descriptions(explainer: Explainer, example: Example, spans: torch.Tensor) -> list[str]:
-    """The best instruction by beam search for each of ``spans`` (S, 2)."""
-    generator = explainer.generator
-    subject = torch.from_numpy(data.token_vectors().sentence(example.subject))
-    context = generator.describe(
-        torch.from_numpy(stroke_features(example.drawing)), spans, subject.expand(len(spans), -1)
-    )
-    found = decode.beam(
-        generator.step, context, limit=WORDS, width=BEAM, banned=decode.ONE_SENTENCE
-    )
-    return [explainer.vocabulary.decode(beams[0].ids) for beams in found]
-
-
-def text_figures(written: Sequence[str], wanted: Sequence[str]) -> dict[str, float]:
-    """BLEU-1, BLEU-2, ROUGE-L of texts against one reference each, and unique words."""
-    smooth = SmoothingFunction().method1
-    rouge = RougeScorer(["rougeL"], use_stemmer=True)
-    one, two, longest = [], [], []
-    for text, reference in zip(written, wanted, strict=True):
-        hypothesis, truth = words(text), words(reference)
-        one.append(sentence_bleu([truth], hypothesis, (1.0,), smooth))
-        two.append(sentence_bleu([truth], hypothesis, (0.5, 0.5), smooth))
-        score = rouge.score(" ".join(truth), " ".join(hypothesis))
-        longest.append(score["rougeL"].fmeasure)
+def origin(held: Held, name: str, about: Mapping[str, Any]) -> dict[str, Any]:
+    """What a table's figures are of."""
     return {
-        "steps": len(written),
-        "bleu_1": float(np.mean(one)),
-        "bleu_2": float(np.mean(two)),
-        "rouge_l": float(np.mean(longest)),
-        "unique_words": len({word for text in written for word in words(text)}),
+        "git_sha": checkpoint.git_sha(),
+        "split": held.options.split,
+        "seed": held.options.seed,
+        "guidance": held.options.guidance,
+        "networks": {
+            model: {**one, "weights": digest(getattr(held.trained, model))}
+            for model, one in about.items()
+            if model in TABLES[name].needs
+        },
+        "judges": {
+            option: describe(checkpoint.load(path, model))
+            for option, model in (("judge", "judge"), ("recogniser", "classifier"))
+            if option in TABLES[name].needs and (path := getattr(held.options, option))
+        },
+        "data": {
+            kind: {
+                "drawings": len(some),
+                "annotated": sum(e.annotation is not None for e in some),
+                "data_hash": data.data_hash(some),
+            }
+            for kind, some in held.examples.items()
+        },
     }
 
 
-@torch.inference_mode()
-def plans(explainer: Explainer, subjects: Sequence[str]) -> dict[str, float]:
-    """Figures of plans sampled for "draw a {subject}", before any ranking."""
-    generator = explainer.generator
-    expanding = train_generator.Expanding([], explainer.vocabulary)
-    asked = [subject for subject in subjects for _ in range(PLANS)]
-    context = generator.expand(
-        *expanding.read([(wording.root(subject),) for subject in asked]), expanding.subject(asked)
-    )
-    sampled = decode.sample(
-        generator.step,
-        context,
-        limit=PLAN_WORDS,
-        top_k=TOP_K,
-        temperature=PLAN_TEMPERATURE,
-        generator=torch.Generator().manual_seed(0),
-    )
-    made = [instructions.steps(one.ids, explainer.vocabulary) for one in sampled]
-    return {
-        "plans": len(made),
-        "steps": float(np.mean([len(steps) for steps in made])),
-        "three_or_more_steps": float(np.mean([len(steps) >= 3 for steps in made])),
-        "says_a_step_twice": float(np.mean([len(set(steps)) < len(steps) for steps in made])),
-        "repeats_but_for_the_verb": float(np.mean([repeats(steps) for steps in made])),
-        "different": len(set(zip(asked, made, strict=True))) / len(made),
-    }
+def describe(found: Checkpoint) -> dict[str, Any]:
+    """Where a checkpoint's network comes from."""
+    return {"step": found.step, "data_hash": found.data_hash, "git_sha": found.git_sha}
 
 
-def repeats(steps: Sequence[str]) -> bool:
-    """Whether two steps differ in their first word at most: "add two eyes", "put two eyes"."""
-    things = [tuple(words(step)[1:]) for step in steps]
-    return len(set(things)) < len(things)
+def read(path: Path) -> dict[str, Any]:
+    """A file of figures; an empty one where there is none.
+
+    Raises:
+        EvaluationError: it is of another form.
+    """
+    if not path.is_file():
+        return {"tables": {}}
+    try:
+        found = json.loads(path.read_bytes())
+        if isinstance(found["tables"], dict):
+            return dict(found)
+    except (ValueError, KeyError, TypeError) as exc:
+        raise EvaluationError(f"{path} holds no figures: {exc!r}; choose another file") from exc
+    raise EvaluationError(f"{path} holds no figures; choose another file")
 
 
-def trees(explainer: Explainer, examples: Sequence[Example]) -> dict[str, dict[str, float]]:
-    """Bracketing of each parser, beside trees that know nothing and the ceiling."""
-    sums: dict[str, Agreement] = {}
-    for seed, example in enumerate(shown(examples, "parsing")):
-        if example.annotation is None:
-            continue
-        steps = example.annotation.steps
-        for name, tree in all_trees(explainer, example, seed).items():
-            small = pruned(tree, 1 + len(steps))
-            sums[name] = sums.get(name, Agreement()) + agreement(small, steps)
-    return {name: counted.figures() for name, counted in sums.items()}
+def write(path: Path, figures: Mapping[str, Any]) -> None:
+    """Write figures to a temporary name, then rename it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_suffix(".part")
+    fresh.write_text(json.dumps(plain(figures), indent=1) + "\n")
+    fresh.replace(path)
 
 
-def all_trees(explainer: Explainer, example: Example, seed: int) -> dict[str, Node]:
-    """Every tree that is compared, by name."""
-    n = len(example.drawing.strokes)
-    scores = explainer.of(example.drawing, example.subject)
-    steps = example.annotation.steps if example.annotation else ()
-    parsed = {name: parse(n, scores, DEFAULT) for name, parse in PARSERS.items()}
-    return {**parsed, **trivial(n, seed), "oracle": oracle(n, steps)}
-
-
-def shown(examples: Sequence[Example], label: str) -> Iterable[Example]:
-    """The examples behind a progress bar."""
-    return track(examples, label, console=Console(stderr=True), transient=True)
+def plain(value: Any) -> Any:
+    """Figures as JSON knows them: what is no number is null, floats keep six digits."""
+    if isinstance(value, dict):
+        return {str(name): plain(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(one) for one in value]
+    if isinstance(value, float):
+        return float(f"{value:.6g}") if math.isfinite(value) else None
+    return value

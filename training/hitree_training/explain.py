@@ -1,31 +1,42 @@
-"""Explaining drawings with the trained networks: what the parsers of `hitree.parse` ask for."""
+"""Explaining drawings with the trained networks: what the parsers of `hitree.parse` ask for.
+
+Unity takes one call for all segments of many drawings, and texts are written for the nodes that
+are kept. Only where the weights ask for it is every segment described first.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
-from hitree.parse import DEFAULT, PARSERS, Fits, Weights, prune
+from hitree.parse import DEFAULT, PARSERS, Fits, Judged, Weights, all_spans
+from hitree.prune import prune
 from hitree.segments import stroke_features
+from hitree.telling import repeating, tell
+from hitree.text import words
 from hitree.tree import build
-from hitree_training import data, decode, train_generator, train_scorer
+from hitree_training import decode, train_generator, train_scorer, wording
 from hitree_training.pairs import token_batch
+from hitree_training.segment_batches import subject_vectors
+from hitree_training.step_spans import end_to_end
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from torch import Tensor
 
-    from hitree.drawing import Drawing
-    from hitree.parse import Spans
     from hitree.text import Vocabulary
     from hitree.tree import Node
+    from hitree_training.data import Example
     from hitree_training.models.generator import Generator
     from hitree_training.models.scorer import Scorer
 
 WORDS = 24  # of an instruction at most
+BEAM = 4  # texts to choose from where the likeliest one repeats another node's
 
 
 @dataclass(frozen=True)
@@ -37,13 +48,18 @@ class Parsing:
     threshold: float = 0.0  # value that a node must have to be worth keeping
     weights: Weights = DEFAULT
 
+    def tree(self, known: Judged) -> Node:
+        """The tree of a drawing, without texts."""
+        binary = PARSERS[self.parser](known.strokes, known, self.weights)
+        return prune(binary, max_nodes=self.max_nodes, threshold=self.threshold)
+
 
 PARSING = Parsing()
 
 
 @dataclass(frozen=True)
 class Explainer:
-    """A generator that writes instructions and a scorer that judges them."""
+    """A generator that writes instructions and a scorer that judges segments and instructions."""
 
     generator: Generator
     vocabulary: Vocabulary
@@ -54,50 +70,152 @@ class Explainer:
         """Read two checkpoints."""
         return cls(*train_generator.load(generator), train_scorer.load(scorer))
 
-    def of(self, drawing: Drawing, subject: str) -> Explained:
-        """What is needed to parse one drawing of a known subject."""
-        return Explained(self, torch.from_numpy(stroke_features(drawing)), subject)
-
-    def tree(self, drawing: Drawing, subject: str, root: str, parsing: Parsing) -> Node:
-        """Infer the instruction tree of a drawing; ``root`` is the text of its root."""
-        explained = self.of(drawing, subject)
-        parse = PARSERS[parsing.parser]
-        binary = parse(len(drawing.strokes), explained, parsing.weights)
-        small = prune(binary, max_nodes=parsing.max_nodes, threshold=parsing.threshold)
-        nodes = list(small.walk())
-        texts = [root, *(explained.texts[node.start or 0, node.end or 0] for node in nodes[1:])]
-        return build([replace(node, text=t) for node, t in zip(nodes, texts, strict=True)])
-
-
-class Explained:
-    """The segments of one drawing; a `hitree.parse.SegmentScorer`."""
-
-    def __init__(self, explainer: Explainer, strokes: Tensor, subject: str) -> None:
-        self.texts: dict[tuple[int, int], str] = {}  # the instruction of every segment asked for
-        self._explainer = explainer
-        self._strokes = strokes  # (n, 32, 4)
-        self._subject = torch.from_numpy(data.token_vectors().sentence(subject))
+    def trees(self, examples: Sequence[Example], parsing: Parsing = PARSING) -> list[Node]:
+        """Infer the instruction trees of drawings whose subjects are known."""
+        batch = Batch.of(examples)
+        if parsing.weights.reads_text:
+            judged = [self.judge(example).known for example in examples]
+        else:
+            judged = self.unity(batch)
+        shapes = [parsing.tree(known) for known in judged]
+        return [
+            build([replace(n, text=text) for n, text in zip(shape.walk(), texts, strict=True)])
+            for shape, texts in zip(shapes, self._texts(batch, shapes), strict=True)
+        ]
 
     @torch.inference_mode()
-    def spans(self, spans: Spans) -> Fits:
-        """Describe segments and judge what was written."""
-        rows = torch.from_numpy(spans)
-        found = self.describe(rows)
-        texts = [self._explainer.vocabulary.decode(one.ids) for one in found]
-        self.texts.update(zip(map(tuple, spans.tolist()), texts, strict=True))
-        segments = self._explainer.scorer.segments(self._strokes, rows)
-        instructions = self._explainer.scorer.texts(*token_batch(texts))
-        return Fits(
+    def unity(self, batch: Batch) -> list[Judged]:
+        """All segments of drawings, judged by unity alone."""
+        spans, bounds = end_to_end(batch.sizes)
+        found = self.scorer.unity(batch.strokes, spans, bounds).numpy()
+        ends = np.cumsum([size * (size + 1) // 2 for size in batch.sizes])
+        parts = np.split(found, ends[:-1])
+        return [Judged(n, Fits.of_unity(part)) for n, part in zip(batch.sizes, parts, strict=True)]
+
+    @torch.inference_mode()
+    def judge(self, example: Example) -> Described:
+        """All segments of one drawing, each described and judged by all that the scorer knows."""
+        strokes = torch.from_numpy(stroke_features(example.drawing))
+        spans = torch.from_numpy(all_spans(len(strokes)))
+        bounds = torch.tensor([[0, len(strokes)]]).expand_as(spans)
+        subject = subject_vectors([example]).expand(len(spans), -1)
+        found = self.describe(Rows(strokes, spans, subject, bounds))
+        texts = tuple(one.text for one in found)
+        segments = self.scorer.segments(strokes, spans)
+        instructions = self.scorer.texts(*token_batch(texts))
+        fits = Fits(
+            unity=self.scorer.unity(strokes, spans).numpy(),
             fit=(segments * instructions).sum(dim=1).numpy(),
-            likelihood=torch.tensor([one.mean for one in found]).numpy(),
+            likelihood=np.array([one.log_prob for one in found], np.float32),
+            strokes=np.zeros(len(spans), np.float32),
             segments=segments.numpy(),
             texts=instructions.numpy(),
         )
+        return Described(Judged(len(strokes), fits), texts)
 
     @torch.inference_mode()
-    def describe(self, spans: Tensor) -> list[decode.Decoded]:
-        """The likeliest words for segments (S, 2), greedily."""
-        generator = self._explainer.generator
-        subject = self._subject.expand(len(spans), -1)
-        context = generator.describe(self._strokes, spans, subject)
-        return decode.greedy(generator.step, context, limit=WORDS, banned=decode.ONE_SENTENCE)
+    def describe(self, rows: Rows) -> list[Told]:
+        """The likeliest text for each segment, a word at a time."""
+        context = self.generator.describe(rows.strokes, rows.spans, rows.subjects, rows.bounds)
+        found = decode.greedy(self.generator.step, context, limit=WORDS, banned=decode.ONE_SENTENCE)
+        return [self._read(one) for one in found]
+
+    @torch.inference_mode()
+    def best(self, rows: Rows, width: int = BEAM) -> list[list[Told]]:
+        """The ``width`` best texts for each segment, best first."""
+        context = self.generator.describe(rows.strokes, rows.spans, rows.subjects, rows.bounds)
+        found = decode.beam(
+            self.generator.step, context, limit=WORDS, width=width, banned=decode.ONE_SENTENCE
+        )
+        return [[self._read(one) for one in beams] for beams in found]
+
+    def _read(self, one: decode.Decoded) -> Told:
+        return Told(self.vocabulary.decode(one.ids), one.mean)
+
+    def _texts(self, batch: Batch, shapes: Sequence[Node]) -> list[list[str]]:
+        """The texts of trees, in preorder, written for all of them at once."""
+        trees = [list(shape.walk()) for shape in shapes]
+        everywhere = [(b, node) for b, nodes in enumerate(trees) for node in nodes]
+        options: list[list[list[Told]]] = [[] for _ in trees]
+        for (b, _), told in zip(everywhere, self.describe(batch.rows(everywhere)), strict=True):
+            options[b].append([told])
+        # A wider search where it is needed: for the long sentences of whole drawings, and for the
+        # few nodes that say what another one says.
+        roots = [(b, nodes[0]) for b, nodes in enumerate(trees)]
+        for (b, _), best in zip(roots, self.best(batch.rows(roots)), strict=True):
+            options[b][0] = [Told(root_text(batch.examples[b], best[0].text), 0.0)]
+        again = [
+            (b, nodes[index])
+            for b, nodes in enumerate(trees)
+            for index in repeating(nodes, [told[0].text for told in options[b]])
+        ]
+        if again:
+            for (b, node), best in zip(again, self.best(batch.rows(again)), strict=True):
+                options[b][node.id] = best
+        return [tell(nodes, some) for nodes, some in zip(trees, options, strict=True)]
+
+
+@dataclass(frozen=True)
+class Told:
+    """A text that a segment may be described by; a `hitree.telling.Option`."""
+
+    text: str
+    log_prob: float  # mean of a word
+
+
+@dataclass(frozen=True)
+class Rows:
+    """S segments of drawings that lie end to end."""
+
+    strokes: Tensor  # (n, 32, 4)
+    spans: Tensor  # (S, 2) int64
+    subjects: Tensor  # (S, E) sentence vectors
+    bounds: Tensor  # (S, 2) int64, the drawing of each
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Drawings end to end."""
+
+    examples: tuple[Example, ...]
+    strokes: Tensor  # (n, 32, 4)
+    sizes: list[int]  # strokes of each drawing
+    firsts: list[int]  # the first stroke of each
+    subjects: Tensor  # (B, E) sentence vectors
+
+    @classmethod
+    def of(cls, examples: Sequence[Example]) -> Batch:
+        """Read drawings."""
+        sizes = [len(example.drawing.strokes) for example in examples]
+        return cls(
+            tuple(examples),
+            torch.from_numpy(np.concatenate([stroke_features(e.drawing) for e in examples])),
+            sizes,
+            [sum(sizes[:b]) for b in range(len(sizes))],
+            subject_vectors(examples),
+        )
+
+    def rows(self, places: Sequence[tuple[int, Node]]) -> Rows:
+        """The segments of nodes, each with the index of its drawing."""
+        which = [b for b, _ in places]
+        spans = torch.tensor([(node.start or 0, node.end or 0) for _, node in places])
+        first, size = torch.tensor(self.firsts)[which], torch.tensor(self.sizes)[which]
+        bounds = torch.stack([first, first + size], dim=1)
+        return Rows(self.strokes, spans + first[:, None], self.subjects[which], bounds)
+
+
+@dataclass(frozen=True, eq=False)
+class Described:
+    """All segments of one drawing, with the texts that they were judged under."""
+
+    known: Judged
+    texts: tuple[str, ...]  # of `all_spans`
+
+
+def root_text(example: Example, described: str) -> str:
+    """What a whole drawing is called: as annotated, else as described where that names it."""
+    if example.annotation and example.annotation.root:
+        return example.annotation.root
+    found = set(words(described))
+    names = all(word in found for word in example.subject.split())
+    return described if names else wording.root(example.subject)

@@ -111,6 +111,15 @@ def sentence(text: str, vocabulary: Vocabulary) -> list[int]:
     return [vocabulary.BOS, *vocabulary.encode(text), vocabulary.EOS]
 
 
+def by_rule(text: str, vocabulary: Vocabulary) -> list[int]:
+    """The ids of an instruction that a rule made: SEP words EOS.
+
+    It begins in another way, so that the network tells the rule's style from people's and never
+    writes the former when it is asked for the latter.
+    """
+    return [vocabulary.SEP, *vocabulary.encode(text), vocabulary.EOS]
+
+
 def listing(children: Sequence[str], vocabulary: Vocabulary) -> list[int]:
     """The ids of an expansion: BOS step SEP step … EOS, or BOS LEAF EOS."""
     if not children:

@@ -3,8 +3,9 @@
 The talk's triplet loss, in both directions: a segment must lie nearer to its own instruction than
 to its neighbours' and to those of other drawings, and an instruction nearer to its own segment
 than to neighbours and to spans that are a stroke too long or too short. Drawings without
-annotations learn "draw a {subject}", which is how the subject of a drawing is told. What is kept
-is the network with the lowest loss on held-out drawings.
+annotations learn "draw a {subject}", so that texts for whole drawings can be ranked. Beside that,
+unity learns which spans of annotated drawings are steps. What is kept is the network that is best
+at both on held-out drawings.
 """
 
 from __future__ import annotations
@@ -12,18 +13,19 @@ from __future__ import annotations
 import time
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import torch
-from torch.nn import functional
 
-from hitree_training import checkpoint, data, wording
+from hitree_training import checkpoint, data, step_spans, triplets, wording
 from hitree_training.best import Best
 from hitree_training.checkpoint import Checkpoint
 from hitree_training.models.scorer import Scorer, ScorerPreset
-from hitree_training.pairs import PairBatch, Pairs, token_batch
+from hitree_training.pairs import Pairs, token_batch
 from hitree_training.progress import Budget
+from hitree_training.step_spans import StepSpans
 from hitree_training.train_generator import schedule
+from hitree_training.trained import network
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,9 +42,6 @@ BULK = 400  # drawings of a subject and kind that are read for their subject alo
 LEARNING_RATE = 2e-3
 CLIP = 1.0  # norm of the gradient
 WEIGHT_DECAY = 0.01
-MARGIN = 0.4  # alpha, between squared distances of unit vectors (0 to 4)
-HARDNESS = 10.0  # a negative that is nearer by a cosine of 0.1 weighs e times as much
-ALIKE = 0.85  # cosine of two texts' token vectors from which they say the same
 
 
 @dataclass(frozen=True)
@@ -54,11 +53,13 @@ class Options:
     preset: ScorerPreset
     minutes: float | None  # wall clock; None: ``steps`` instead
     steps: int = 3000
-    batch: int = 32  # annotated drawings
-    bulk: int = 96  # drawings that only have a subject
+    batch: int = 32  # annotated drawings, for the triplets
+    bulk: int = 64  # drawings that only have a subject
+    unity: int = 48  # annotated drawings of which all spans are judged
     seed: int = 0
     rate: float = LEARNING_RATE
     resume: bool = False
+    towers: Path | None = None  # a scorer whose towers are kept: unity alone is trained
     evaluate_every: int = 200  # steps; the checkpoint is written as often
     patience: int = 8  # evaluations without a better one, then it ends
 
@@ -67,9 +68,16 @@ class Options:
 class Figures:
     """How well held-out pairs are told apart."""
 
-    loss: float  # of the triplets
+    triplets: float  # loss
+    unity: float  # loss
+    f1: float  # of the brackets of trees that unity alone makes
     step: float  # share of segments whose own step fits best among their drawing's steps
     subject: float  # share of drawings whose subject is told
+
+    @property
+    def loss(self) -> float:
+        """What early stopping goes by: unity's own loss rises long before its trees get worse."""
+        return self.triplets + 1 - self.f1
 
 
 def train(options: Options) -> Checkpoint:
@@ -79,13 +87,13 @@ def train(options: Options) -> Checkpoint:
     held_out = data.load(options.folder, kinds=("real", "drawn"), splits=("valid",))
     before = checkpoint.load(options.out, "scorer") if options.resume else None
 
-    steps = Pairs([e for e in examples if e.annotation], STEP_MIX, "reading annotated drawings")
-    bulk = Pairs(without_annotation(examples), BULK_MIX, "reading drawings")
+    material = Material.read(examples, only_unity=options.towers is not None)
     valid = Pairs([e for e in held_out if e.annotation], STEP_MIX, "reading held-out drawings")
+    valid_spans = StepSpans(valid.examples, STEP_MIX, "reading their spans")
     subjects = sorted({e.subject for e in examples})
 
     token_width = data.token_vectors().width
-    model = Scorer(options.preset, token_width=token_width)
+    model = begin(options, token_width)
     optimiser = torch.optim.AdamW(
         model.parameters(), lr=options.rate, weight_decay=WEIGHT_DECAY, eps=1e-6
     )
@@ -129,21 +137,20 @@ def train(options: Options) -> Checkpoint:
             for group in optimiser.param_groups:
                 group["lr"] = options.rate * schedule(budget.fraction)
             model.train()
-            some = steps.sample(options.batch, generator)
-            others = bulk.sample(options.bulk, generator)
-            told = triplets(model, steps.batch(some, generator, augment=True))
-            named = triplets(model, bulk.batch(others, generator, augment=True))
+            losses = material.losses(model, options, generator)
             optimiser.zero_grad(set_to_none=True)
-            torch.autograd.backward(told + named)
-            torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)
+            torch.autograd.backward(torch.stack(losses).sum())
+            for part in model.children():  # one by one, so that none takes the others' share
+                torch.nn.utils.clip_grad_norm_(part.parameters(), CLIP)
             optimiser.step()
             if step % options.evaluate_every and budget.fraction < 1:
                 continue
-            figures = evaluate(model, valid, subjects)
+            figures = evaluate(model, valid, valid_spans, subjects)
             best.offer(model, figures.loss, vars(figures))
             made = snapshot()
             budget.note(
-                f"train {told.item():.3f} {named.item():.3f}  valid {figures.loss:.3f}  "
+                f"train {' '.join(f'{loss.item():.3f}' for loss in losses)}  "
+                f"valid {figures.unity:.3f} {figures.triplets:.3f}  f1 {figures.f1:.3f}  "
                 f"step {figures.step:.3f}  subject {figures.subject:.3f}  "
                 f"{time.monotonic() - started:.0f} s"
             )
@@ -152,12 +159,52 @@ def train(options: Options) -> Checkpoint:
     return made
 
 
+@dataclass(frozen=True)
+class Material:
+    """What is learnt from."""
+
+    spans: StepSpans  # of annotated drawings
+    steps: Pairs | None  # of the same; None: the towers are kept
+    bulk: Pairs | None  # of drawings whose subject alone is known
+
+    @classmethod
+    def read(cls, examples: Sequence[Example], *, only_unity: bool) -> Self:
+        """Read drawings."""
+        noted = [example for example in examples if example.annotation]
+        spans = StepSpans(noted, STEP_MIX, "reading spans")
+        if only_unity:
+            return cls(spans, None, None)
+        steps = Pairs(noted, STEP_MIX, "reading annotated drawings")
+        return cls(spans, steps, Pairs(without_annotation(examples), BULK_MIX, "reading drawings"))
+
+    def losses(self, model: Scorer, options: Options, generator: torch.Generator) -> list[Tensor]:
+        """Of unity, and of the triplets of annotated drawings and of others."""
+        some = self.spans.sample(options.unity, generator)
+        found = [step_spans.loss(model, self.spans.batch(some, generator))]
+        for pairs, size in ((self.steps, options.batch), (self.bulk, options.bulk)):
+            if pairs:
+                batch = pairs.batch(pairs.sample(size, generator), generator, augment=True)
+                found.append(triplets.loss(model, batch))
+        return found
+
+
 def load(path: Path) -> Scorer:
     """The network of a checkpoint, ready to score."""
-    found = checkpoint.load(path, "scorer")
-    model = Scorer(ScorerPreset(**found.preset), token_width=found.extras["token_width"])
-    model.load_state_dict(found.weights)
-    return model.eval()
+    model = network(checkpoint.load(path, "scorer"))
+    assert isinstance(model, Scorer)
+    return model
+
+
+def begin(options: Options, token_width: int) -> Scorer:
+    """A new network; its towers may be taken from a checkpoint, and are then left as they are."""
+    model = Scorer(options.preset, token_width=token_width)
+    if options.towers:
+        kept = checkpoint.load(options.towers, "scorer").weights
+        own = {name for name in model.state_dict() if not name.startswith("steps.")}
+        model.load_state_dict({name: kept[name] for name in own}, strict=False)
+        model.requires_grad_(requires_grad=False)
+        model.steps.requires_grad_()
+    return model
 
 
 def without_annotation(examples: Sequence[Example]) -> list[Example]:
@@ -177,66 +224,20 @@ def bare(example: Example) -> Example:
     return type(example)(**{**vars(example), "annotation": None})
 
 
-def triplets(model: Scorer, batch: PairBatch) -> Tensor:
-    """The loss ``[|h - x+|^2 - |h - x-|^2 + alpha]_+``, averaged over pairs.
-
-    Of a pair's triplets the harder ones weigh more (`HARDNESS`); those within its drawing and
-    those across drawings are averaged apart and added, since the former are few.
-    """
-    tokens, mask = token_batch(batch.texts)
-    segments = model.segments(batch.strokes, batch.spans, batch.bounds)  # (P + Q, D)
-    texts = functional.normalize(batch.bags @ model.texts(tokens, mask), dim=-1)  # (P, D)
-    near = texts @ segments.T  # (P, P + Q) cosines; of unit vectors, |h - x|^2 = 2 - 2 cos
-    own = near.diagonal()  # (P,)
-    within, across = _differ(batch, tokens, mask)  # (P, P + Q)
-    by_segment = near[:, : len(own)].T  # (P, P)
-    return (
-        _hinge(near, own, within)  # wrong segments for a text
-        + _hinge(near, own, across)
-        + _hinge(by_segment, own, within[:, : len(own)])  # wrong texts for a segment
-        + _hinge(by_segment, own, across[:, : len(own)])  # who differs is symmetric
-    )
-
-
-def _differ(batch: PairBatch, tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """1 where a pair's text must not fit a span, (P, P + Q): of one drawing, across drawings.
-
-    Within a drawing that is every other span. Across drawings, whole ones differ by their subject
-    and parts by what their texts say.
-    """
-    pairs = len(batch.bags)
-    same_drawing = batch.drawing[:pairs, None] == batch.drawing  # (P, P + Q)
-    same_span = (batch.spans[:pairs, None] == batch.spans).all(dim=-1)  # strokes lie end to end
-    mean = batch.bags @ (tokens * mask[..., None]).sum(dim=1)  # (P, E)
-    mean = functional.normalize(mean, dim=-1)
-    both_whole = batch.whole[:, None] & batch.whole
-    same_subject = batch.subject[:, None] == batch.subject
-    same = torch.where(both_whole, same_subject, mean @ mean.T > ALIKE)  # (P, P)
-    # A bent span belongs to no text: it is a wrong answer in its own drawing only.
-    same = functional.pad(same, (0, len(batch.spans) - pairs), value=True)
-    return (same_drawing & ~same_span).float(), (~same_drawing & ~same).float()
-
-
-def _hinge(near: Tensor, own: Tensor, wrong: Tensor) -> Tensor:
-    """The triplets of cosines (P, N) with wrong answers and (P,) with the right one."""
-    weight = wrong * torch.exp(HARDNESS * near.detach())
-    weight = weight / weight.sum(dim=1, keepdim=True).clamp(min=1e-6)
-    losses = functional.relu(2 * (near - own[:, None]) + MARGIN)
-    some = wrong.amax(dim=1).sum().clamp(min=1.0)  # a drawing of one step has no neighbours
-    return (losses * weight).sum() / some
-
-
 @torch.inference_mode()
-def evaluate(model: Scorer, pairs: Pairs, subjects: Sequence[str], size: int = 64) -> Figures:
+def evaluate(
+    model: Scorer, pairs: Pairs, spans: StepSpans, subjects: Sequence[str], size: int = 64
+) -> Figures:
     """Figures over held-out drawings, as annotated."""
     model.eval()
     generator = torch.Generator().manual_seed(0)
     order = torch.randperm(len(pairs.examples), generator=generator)
-    losses, right, steps, named = [], 0, 0, 0
+    losses, unities, right, steps, named = [], [], 0, 0, 0
     plain = model.texts(*token_batch([wording.root(subject) for subject in subjects]))
     for index in torch.split(order, size):
         batch = pairs.batch(index, generator, augment=False)
-        losses.append(float(triplets(model, batch)))
+        losses.append(float(triplets.loss(model, batch)))
+        unities.append(float(step_spans.loss(model, spans.batch(index, None))))
         segments = model.segments(batch.strokes, batch.spans, batch.bounds)
         texts = batch.bags @ model.texts(*token_batch(batch.texts))
         single = ~batch.whole & (batch.bags.sum(dim=1) == 1)  # one step each
@@ -251,4 +252,10 @@ def evaluate(model: Scorer, pairs: Pairs, subjects: Sequence[str], size: int = 6
             subjects[g] == pairs.examples[i].subject
             for g, i in zip(guess, index.tolist(), strict=True)
         )
-    return Figures(sum(losses) / len(losses), right / max(steps, 1), named / len(order))
+    return Figures(
+        sum(losses) / len(losses),
+        sum(unities) / len(unities),
+        step_spans.f1(model, spans),
+        right / max(steps, 1),
+        named / len(order),
+    )
