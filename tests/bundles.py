@@ -20,6 +20,7 @@ from hitree_export import bundle as bundles
 from hitree_training import checkpoint, data, presets
 from hitree_training.annotations import read_jsonl
 from hitree_training.checkpoint import Checkpoint
+from hitree_training.models.classifier import Classifier, ClassifierPreset
 from hitree_training.models.decoder import DecoderPreset, SketchDecoder
 from hitree_training.models.generator import Generator, GeneratorPreset
 from hitree_training.models.scorer import Scorer, ScorerPreset
@@ -47,7 +48,12 @@ def tiny_checkpoints() -> bundles.Sources:
     folder = _folder()
     with torch.random.fork_rng():
         torch.manual_seed(5)
-        made = {"decoder": _decoder(), "generator": _generator(), "scorer": _scorer()}
+        made = {
+            "decoder": _decoder(),
+            "generator": _generator(),
+            "scorer": _scorer(),
+            "classifier": _classifier(),
+        }
     for model, one in made.items():
         checkpoint.save(folder / f"{model}.pt", one)
     return bundles.Sources(*(folder / f"{model}.pt" for model in made))
@@ -95,6 +101,11 @@ def _generator() -> Checkpoint:
 def _scorer() -> Checkpoint:
     preset = presets.load(ScorerPreset, "scorer-tiny")
     return _checkpoint("scorer", preset, Scorer(preset, token_width=data.token_vectors().width), {})
+
+
+def _classifier() -> Checkpoint:
+    preset = presets.load(ClassifierPreset, "classifier-tiny")
+    return _checkpoint("classifier", preset, Classifier(preset, subjects=len(_subjects())), {})
 
 
 def _checkpoint(

@@ -23,6 +23,7 @@ from hitree_training.models.decoder import Pen, SketchDecoder, State, initial_st
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from hitree_training.models.classifier import Classifier
     from hitree_training.models.generator import Generator
     from hitree_training.models.scorer import Scorer
 
@@ -32,6 +33,9 @@ NOISE = 5  # uniforms a row and step of the decoder
 ROWS = 3  # of the example inputs: no size that a broadcast could be mistaken for
 STROKES, TOKENS, LEVELS = 7, 6, 4  # of the example inputs
 POINTS, FEATURES = 32, 4  # of a stroke, see hitree.segments
+
+TURNED = "^T"  # at the end of a weight's name: it is transposed
+WRAPPERS = frozenset({"network", "decoder", "generator"})  # what weights' names may begin with
 
 Axes = dict[int, str]
 
@@ -58,7 +62,9 @@ class Input:
     axes: Axes
 
 
-def export_all(decoder: SketchDecoder, generator: Generator, scorer: Scorer) -> Graphs:
+def export_all(
+    decoder: SketchDecoder, generator: Generator, scorer: Scorer, classifier: Classifier
+) -> Graphs:
     """Export every graph.
 
     Raises:
@@ -68,8 +74,10 @@ def export_all(decoder: SketchDecoder, generator: Generator, scorer: Scorer) -> 
         "condition": _condition(decoder),
         "scorer_segments": _scorer_segments(scorer),
         "scorer_texts": _scorer_texts(scorer),
-        "generator_describe": _generator_describe(generator),
+        "scorer_unity": _scorer_unity(scorer),
+        "generator_describe": generator_describe(generator),
         "generator_expand": _generator_expand(generator),
+        "classifier": _classifier(classifier),
     }
     steps = {"decoder_step": decoder_step(decoder), "generator_step": generator_step(generator)}
     files = {f"{name}.onnx": data for name, data in feed_forward.items()}
@@ -199,7 +207,7 @@ def _generator_expand(generator: Generator) -> bytes:
     return _export(_Method(generator, "expand"), inputs, {"context": {0: "rows"}})
 
 
-def _generator_describe(generator: Generator) -> bytes:
+def generator_describe(generator: Generator) -> bytes:
     subject = Input(torch.rand(ROWS, generator.words.embedding_dim), {0: "spans"})
     inputs = {**_segment_inputs(), "subject": subject}
     return _export(_Method(generator, "describe"), inputs, {"context": {0: "spans"}})
@@ -210,6 +218,11 @@ def _scorer_segments(scorer: Scorer) -> bytes:
     return _export(_Method(scorer, "segments"), _segment_inputs(), outputs)
 
 
+def _scorer_unity(scorer: Scorer) -> bytes:
+    outputs: dict[str, Axes] = {"log_odds": {0: "spans"}}
+    return _export(_Method(scorer, "unity"), _segment_inputs(), outputs)
+
+
 def _scorer_texts(scorer: Scorer) -> bytes:
     axes = {0: "rows", 1: "tokens"}
     inputs = {
@@ -217,6 +230,11 @@ def _scorer_texts(scorer: Scorer) -> bytes:
         "mask": Input(torch.ones(ROWS, TOKENS), axes),
     }
     return _export(_Method(scorer, "texts"), inputs, {"embedding": {0: "rows"}})
+
+
+def _classifier(classifier: Classifier) -> bytes:
+    images = Input(torch.rand(ROWS, 1, classifier.size, classifier.size), {0: "rows"})
+    return _export(classifier, {"images": images}, {"logits": {0: "rows"}})
 
 
 def _stack_inputs(width: int) -> dict[str, Input]:
@@ -252,15 +270,35 @@ def _export(module: nn.Module, inputs: dict[str, Input], outputs: dict[str, Axes
             input_names=list(inputs),
             output_names=list(outputs),
             dynamic_axes={name: one.axes for name, one in inputs.items()} | outputs,
+            # Evaluation mode would melt normalisations into weights, which are to be kept.
+            training=torch.onnx.TrainingMode.PRESERVE,
             opset_version=OPSET,
             dynamo=False,
         )
     model = onnx.load_from_string(target.getvalue())
+    _name_weights(model, module)
     _check(model, list(inputs))
     _declare(model, outputs, module(*(one.value for one in inputs.values())))
     model.ir_version = min(model.ir_version, IR_VERSION)
     data: bytes = model.SerializeToString()
     return data
+
+
+def _name_weights(model: onnx.ModelProto, module: nn.Module) -> None:
+    """Call transposed weights "{parameter}^T", where tracing calls them "onnx::MatMul_123".
+
+    They are found bit for bit; a bundle's networks are read from its graphs by these names.
+    """
+    known = {name: tensor.detach().numpy() for name, tensor in module.state_dict().items()}
+    turned = {(t.T.shape, t.T.tobytes()): name for name, t in known.items() if t.ndim == 2}
+    renamed = {}
+    for weight in model.graph.initializer:
+        value = onnx.numpy_helper.to_array(weight)
+        parameter = turned.get((value.shape, value.tobytes()))
+        if weight.name not in known and parameter:
+            renamed[weight.name] = weight.name = f"{parameter}{TURNED}"
+    for node in model.graph.node:
+        node.input[:] = [renamed.get(name, name) for name in node.input]
 
 
 def _declare(

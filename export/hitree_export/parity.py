@@ -16,7 +16,8 @@ import numpy as np
 import onnxruntime as ort  # type: ignore[import-untyped]  # has no types
 import torch
 
-from hitree.drawing import CENTRE
+from hitree.drawing import CENTRE, Drawing
+from hitree.segments import stroke_features
 from hitree.stroke5 import snap
 from hitree_export.graphs import DecoderStep, ExportError, GeneratorStep
 
@@ -221,9 +222,10 @@ def _feed_forward(networks: Networks, graphs: Graphs) -> Iterable[float]:
     stack = {"stack": vectors(5, 3, 9), "stack_mask": mask, "subject": vectors(5)}
     texts = {"tokens": vectors(5, 9), "mask": mask[:, 0]}
     spans = np.array([(i, j) for i in range(11) for j in range(i + 1, 12)], np.int64)
-    strokes = rng.standard_normal((11, 32, 4), dtype=np.float32)
+    strokes = stroke_features(_scribble(rng, strokes=11))
     segments: Feed = {"strokes": strokes, "spans": spans[spans[:, 1] <= len(strokes)]}
     decoder, generator, scorer = networks.decoder, networks.generator, networks.scorer
+    G = networks.classifier.size
     cases: dict[str, tuple[Callable[..., Tensor], Feed]] = {
         "condition": (decoder.encode, dict(stack)),
         "generator_expand": (generator.expand, dict(stack)),
@@ -233,12 +235,23 @@ def _feed_forward(networks: Networks, graphs: Graphs) -> Iterable[float]:
         ),
         "scorer_segments": (scorer.segments, segments),
         "scorer_texts": (scorer.texts, dict(texts)),
+        "scorer_unity": (scorer.unity, dict(segments)),
+        "classifier": (networks.classifier, {"images": rng.random((5, 1, G, G), np.float32)}),
     }
     for name, (function, feed) in cases.items():
         (found,) = _runner(graphs.files[graphs.feed_forward[name]])(feed).values()
         with torch.inference_mode():
             expected = function(*(torch.from_numpy(value) for value in feed.values())).numpy()
         yield _apart(name, found, expected)
+
+
+def _scribble(rng: np.random.Generator, strokes: int) -> Drawing:
+    """Lines as pens make them: in noise without any, rounding counts for more than it does."""
+    starts, sizes = rng.uniform(30, 220, (strokes, 2)), rng.integers(2, 20, strokes)
+    ways = [rng.normal(0, 12, (size, 2)).cumsum(axis=0) for size in sizes]
+    return Drawing.of(
+        [np.clip(start + way, 0, 255) for start, way in zip(starts, ways, strict=True)]
+    )
 
 
 def _words(networks: Networks, graphs: Graphs) -> float:

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from functools import cache
 
 import pytest
@@ -19,11 +20,13 @@ from hitree_export.graphs import ExportError
 from hitree_export.parity import ParityError
 from hitree_training import checkpoint
 from hitree_training.checkpoint import CheckpointError
+from hitree_training.trained import digest
 
 FILES = {
     "decoder_step.onnx", "condition.onnx", "scorer_segments.onnx", "scorer_texts.onnx",
-    "generator_describe.onnx", "generator_expand.onnx", "generator_step.onnx", "vocabulary.json",
-    "tokens.npz", "tokenizer.json",
+    "scorer_unity.onnx",
+    "generator_describe.onnx", "generator_expand.onnx", "generator_step.onnx", "classifier.onnx",
+    "vocabulary.json", "tokens.npz", "tokenizer.json",
 }  # fmt: skip
 
 
@@ -70,9 +73,8 @@ def quick(monkeypatch):
 
 @cache
 def exported():
-    sources = tiny_checkpoints()
-    found = networks.load(sources.decoder, sources.generator, sources.scorer)
-    return graphs.export_all(found.decoder, found.generator, found.scorer)
+    found = networks.load(**vars(tiny_checkpoints()))
+    return graphs.export_all(found.decoder, found.generator, found.scorer, found.classifier)
 
 
 def extras_of(model):
@@ -86,6 +88,16 @@ def test_subjects_are_those_that_all_models_learnt(tmp_path):
     none = changed(tmp_path, "scorer", extras=extras_of("scorer") | {"subjects": ["yak"]})
     with pytest.raises(ExportError, match="subject in common"):
         bundles.make(none, tmp_path / "bundle")
+
+
+def test_the_classifier_tells_the_subjects_of_the_bundle_in_their_order(tmp_path):
+    known = ["yak", *reversed(extras_of("classifier")["subjects"][1:])]
+    some = changed(tmp_path, "classifier", extras={"subjects": known})
+    found = networks.load(**vars(some))
+    assert found.subjects == tuple(extras_of("decoder")["subjects"][1:])
+    images = torch.rand(2, 1, found.classifier.size, found.classifier.size)
+    whole = networks.load(**vars(tiny_checkpoints())).classifier(images)
+    torch.testing.assert_close(found.classifier(images), whole[:, 1:].flip(1))
 
 
 @pytest.mark.usefixtures("quick")
@@ -115,9 +127,9 @@ def test_token_vectors_must_be_the_same(tmp_path):
 
 def test_networks_of_another_form_are_refused(tmp_path):
     weights = checkpoint.load(tiny_checkpoints().scorer, "scorer").weights
-    narrow = {name: tensor[..., :3] for name, tensor in weights.items()}
+    narrow = {name: t[..., :3] if t.ndim else t for name, t in weights.items()}
     for fields in ({"weights": narrow}, {"weights": {}}, {"preset": {"depth": 3}}):
-        with pytest.raises(ExportError, match="train again"):
+        with pytest.raises(CheckpointError, match="train again"):
             bundles.make(changed(tmp_path, "scorer", **fields), tmp_path / "bundle")
 
 
@@ -143,10 +155,41 @@ def test_a_bundle_that_is_too_large_is_not_written(tmp_path, monkeypatch):
 
 
 def test_networks_are_ready_to_use():
-    sources = tiny_checkpoints()
-    found = networks.load(sources.decoder, sources.generator, sources.scorer)
-    assert not any(net.training for net in (found.decoder, found.generator, found.scorer))
+    found = networks.load(**vars(tiny_checkpoints()))
+    assert not any(getattr(found, model).training for model in networks.MODELS)
     assert torch.isfinite(found.decoder.head.weight).all()
+
+
+# ---- figures ---------------------------------------------------------------------------------
+
+
+def figures_of(path, weights):
+    measured = {"real": {"drawings": 7, "nll": 1.25, "subjects": {"cat": 1.0}}}
+    tables = {
+        "annotated": {"networks": {"decoder": {"weights": weights}}, "figures": measured},
+        "conditions": {"networks": {}, "figures": {"runs": 3}},  # of other decoders
+    }
+    path.write_text(json.dumps({"tables": tables}))
+    return path
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_manifest_carries_the_figures_that_it_shipped_with(tmp_path):
+    weights = digest(networks.load(**vars(tiny_checkpoints())).decoder)
+    figures = figures_of(tmp_path / "f.json", weights)
+    made = bundles.make(tiny_checkpoints(), tmp_path / "bundle", figures=figures)
+    metrics = core_bundle.load(made.path).manifest.metrics
+    assert metrics["annotated.real.nll"] == 1.25
+    assert metrics["decoder.steps"] == 0
+    assert not [name for name in metrics if "valid" in name or "cat" in name or "runs" in name]
+
+
+@pytest.mark.usefixtures("quick")
+def test_figures_of_other_weights_are_refused(tmp_path):
+    figures = figures_of(tmp_path / "f.json", "0" * 16)
+    with pytest.raises(ExportError, match="table annotated of"):
+        bundles.make(tiny_checkpoints(), tmp_path / "bundle", figures=figures)
+    assert not (tmp_path / "bundle").exists()
 
 
 # ---- the command line --------------------------------------------------------------------------
@@ -189,6 +232,6 @@ def test_failures_are_one_line_and_a_code(tmp_path, monkeypatch, capsys, extra, 
 
 def test_a_checkpoint_of_another_model_is_refused(tmp_path):
     sources = tiny_checkpoints()
-    swapped = bundles.Sources(sources.scorer, sources.generator, sources.scorer)
+    swapped = replace(sources, decoder=sources.scorer)
     with pytest.raises(CheckpointError, match="expected a decoder"):
         bundles.make(swapped, tmp_path / "bundle")

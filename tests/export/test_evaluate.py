@@ -1,80 +1,52 @@
-"""Figures of a bundle: about the graphs, by the code that measures networks."""
+"""Figures of a bundle: of the networks in its graphs, by the code that measures checkpoints."""
 
 import json
 
 import pytest
-import torch
 from typer.testing import CliRunner
 
 from bundles import tiny_bundle, tiny_checkpoints
 from hitree_export import __main__ as cli
 from hitree_export import evaluate
-from hitree_training import data
 from hitree_training import evaluate as measures
-from hitree_training.explain import Explainer
+from hitree_training.data import DataError
+from hitree_training.evaluation.tables import EvaluationError, Options
+from hitree_training.trained import Trained
+
+TABLES = ("annotated", "classifier")
 
 
-@pytest.fixture(scope="module")
-def examples():
-    return data.load(None, kinds=("drawn",), splits=("test",))[:3]
+def test_a_bundle_measures_like_its_checkpoints(tmp_path):
+    asked = Options(tmp_path / "bundle.json", split="valid", tables=TABLES)
+    ours = evaluate.evaluate(tiny_bundle().path, asked)["tables"]
+    trained = Trained.load(**vars(tiny_checkpoints()))
+    other = Options(tmp_path / "checkpoints.json", split="valid", tables=TABLES)
+    about = {"decoder": {"step": 1}, "classifier": {"step": 1}}
+    theirs = measures.evaluate(trained, about, other)["tables"]
+    for name in TABLES:
+        assert ours[name]["figures"] == theirs[name]["figures"]
+        assert ours[name]["data"] == theirs[name]["data"]
+    weights = [table["annotated"]["networks"]["decoder"]["weights"] for table in (ours, theirs)]
+    assert weights[0] == weights[1]
+    manifest = tiny_bundle().manifest
+    assert ours["annotated"]["networks"]["decoder"]["bundle"] == manifest.version
 
 
-def test_graphs_measure_like_their_networks(examples):
-    sources = tiny_checkpoints()
-    networks = Explainer.load(sources.generator, sources.scorer)
-    graphs = evaluate.explainer_of(tiny_bundle())
-    assert measures.describe(graphs, examples) == measures.describe(networks, examples)
-    assert measures.trees(graphs, examples[:1]) == measures.trees(networks, examples[:1])
-
-
-def test_subjects_are_told_by_the_scorer(examples):
-    class Sage:
-        """Knows the subject of whatever it is asked about."""
-
-        def __init__(self):
-            self.asked = iter(examples)
-
-        def texts(self, tokens, _mask):
-            return torch.eye(len(tokens))
-
-        def segments(self, _strokes, _spans):
-            at = sorted({e.subject for e in examples}).index(next(self.asked).subject)
-            return torch.eye(len({e.subject for e in examples}))[at : at + 1]
-
-    explainer = Explainer(None, None, Sage())
-    subjects = sorted({e.subject for e in examples})
-    assert evaluate.subject_accuracy(explainer, examples, subjects) == 1.0
-
-
-def test_the_command_writes_figures(tmp_path, monkeypatch, examples):
-    def few(folder, *, kinds, splits):
-        if kinds == ("real",):
-            raise data.DataError("none")
-        assert (folder, splits) == (None, ("valid",))
-        return examples[:2]
-
-    monkeypatch.setattr(data, "load", few)
+def test_the_command_writes_figures(tmp_path):
     out = tmp_path / "figures.json"
-    words = [
-        "evaluate",
-        "--bundle",
-        str(tiny_bundle().path),
-        "--json",
-        str(out),
-        "--split",
-        "valid",
-    ]
-    done = CliRunner().invoke(cli.app, words)
+    words = ["--bundle", str(tiny_bundle().path), "--json", str(out), "--split", "valid"]
+    done = CliRunner().invoke(cli.app, ["evaluate", *words, "--table", "classifier"])
     assert done.exit_code == 0, done.output
-    figures = json.loads(out.read_text())
-    assert figures == json.loads(done.stdout)
-    assert set(figures["kinds"]) == {"drawn"}
-    assert figures["kinds"]["drawn"]["generator"]["steps"] > 0
-    assert "cky" in figures["kinds"]["drawn"]["trees"]
+    assert json.loads(out.read_text())["tables"].keys() == {"classifier"}
 
 
 def test_no_drawings_are_no_figures(tmp_path):
-    with pytest.raises(data.DataError, match="nowhen"):
-        evaluate.evaluate(
-            evaluate.Options(tiny_bundle().path, tmp_path / "figures.json", split="nowhen")
-        )
+    asked = Options(tmp_path / "figures.json", split="nowhen", tables=("classifier",))
+    with pytest.raises(DataError, match="nowhen"):
+        evaluate.evaluate(tiny_bundle().path, asked)
+
+
+def test_a_table_that_needs_more_than_a_bundle_says_so(tmp_path):
+    asked = Options(tmp_path / "figures.json", tables=("steering",))
+    with pytest.raises(EvaluationError, match="--judge"):
+        evaluate.evaluate(tiny_bundle().path, asked)

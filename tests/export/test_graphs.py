@@ -12,13 +12,12 @@ from hitree_export import graphs, networks
 
 @pytest.fixture(scope="module")
 def nets():
-    sources = tiny_checkpoints()
-    return networks.load(sources.decoder, sources.generator, sources.scorer)
+    return networks.load(**vars(tiny_checkpoints()))
 
 
 @pytest.fixture(scope="module")
 def exported(nets):
-    return graphs.export_all(nets.decoder, nets.generator, nets.scorer)
+    return graphs.export_all(nets.decoder, nets.generator, nets.scorer, nets.classifier)
 
 
 def signature(model):
@@ -33,7 +32,7 @@ def signature(model):
 
 def test_graphs_have_the_agreed_names_and_free_axes(exported, nets):
     E, C, H = nets.token_width, nets.decoder.preset.condition, nets.generator.preset.hidden  # noqa: N806
-    D = nets.scorer.preset.space  # noqa: N806
+    D, G = nets.scorer.preset.space, nets.classifier.size  # noqa: N806
     stack = {"stack": ["rows", "levels", "tokens", E], "stack_mask": ["rows", "levels", "tokens"],
              "subject": ["rows", E]}  # fmt: skip
     segments = {"strokes": ["strokes", 32, 4], "spans": ["spans", 2]}
@@ -44,8 +43,10 @@ def test_graphs_have_the_agreed_names_and_free_axes(exported, nets):
             {"tokens": ["rows", "tokens", E], "mask": ["rows", "tokens"]},
             {"embedding": ["rows", D]},
         ),
+        "scorer_unity": (segments, {"log_odds": ["spans"]}),
         "generator_describe": (segments | {"subject": ["spans", E]}, {"context": ["spans", H]}),
         "generator_expand": (stack, {"context": ["rows", H]}),
+        "classifier": ({"images": ["rows", 1, G, G]}, {"logits": ["rows", 35]}),
     }
     assert set(exported.feed_forward) == set(expected)
     for name, (inputs, outputs) in expected.items():

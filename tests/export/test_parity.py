@@ -11,13 +11,12 @@ from hitree_export.parity import ParityError
 
 @pytest.fixture(scope="module")
 def nets():
-    sources = tiny_checkpoints()
-    return networks.load(sources.decoder, sources.generator, sources.scorer)
+    return networks.load(**vars(tiny_checkpoints()))
 
 
 @pytest.fixture(scope="module")
 def exported(nets):
-    return graphs.export_all(nets.decoder, nets.generator, nets.scorer)
+    return graphs.export_all(nets.decoder, nets.generator, nets.scorer, nets.classifier)
 
 
 def test_honest_graphs_pass(nets, exported):
@@ -37,6 +36,7 @@ def test_honest_graphs_pass(nets, exported):
         ("generator", "expand_context.1.bias"),
         ("scorer", "segment_tower.2.bias"),
         ("scorer", "text_tower.2.bias"),
+        ("scorer", "steps.score.4.bias"),
     ],
 )
 def test_a_graph_of_other_weights_is_caught(nets, exported, network, weight):
