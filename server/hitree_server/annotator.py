@@ -1,8 +1,8 @@
 """From a drawing to the instruction tree behind it; and what its segments are worth saying.
 
-Every segment is described by the generator and embedded with its description by the scorer, all of
-them in one batch; a parser of `hitree.parse` finds the tree, which is pruned to a readable size and
-described once more, with a beam.
+The scorer says of every segment how probable it is one step of the drawing, of all of them in one
+call; a parser of `hitree.parse` finds the tree, which is pruned to the segments that are worth it.
+Only these are described, with a beam, so that a node can say something else than the nodes above.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ import numpy as np
 
 from hitree.errors import InvalidInput
 from hitree.limits import LIMITS
-from hitree.parse import DEFAULT, PARSERS, Fits, prune
+from hitree.parse import DEFAULT, PARSERS, Fits, Judged, all_spans
+from hitree.prune import prune
+from hitree.telling import tell
 from hitree.text import check_text, words
 from hitree.tree import Node, Plan, build
 from hitree_server import units
@@ -30,8 +32,8 @@ if TYPE_CHECKING:
 
 PARSER = "cky"
 MOST_NODES = 12  # where the caller sets none: as many as a person reads at a glance
-PRUNE = 0.3  # value of a segment below which it is not worth a node, where the bundle sets none
-SHARPNESS = 10.0  # turns cosines into probabilities of subjects
+PRUNE = 0.0  # log-odds of a step from which it is worth a node, where the bundle sets none
+OPTIONS = 4  # descriptions of a node to choose from
 N_BEST = 16  # descriptions of one segment
 
 
@@ -47,6 +49,10 @@ class AnnotatorModels(Protocol):
 
     def embed_segments(self, drawing: Drawing, spans: Ids) -> Floats: ...
 
+    def unity(self, drawing: Drawing, spans: Ids) -> Floats: ...
+
+    def classify(self, drawing: Drawing) -> Floats: ...
+
     def describe(
         self, drawing: Drawing, spans: Ids, subject: str, *, n_best: int = 1, width: int = 4
     ) -> list[list[Described]]: ...
@@ -61,34 +67,11 @@ class ScoreItem:
     text: str
 
 
-class SegmentFits:
-    """Scores segments of one drawing for a parser; fulfils `hitree.parse.SegmentScorer`."""
-
-    def __init__(self, models: AnnotatorModels, drawing: Drawing, subject: str, cuts: Ids) -> None:
-        self._models = models
-        self._drawing = drawing
-        self._subject = subject
-        self._cuts = cuts  # (U + 1,) stroke indices between units
-
-    def spans(self, spans: Ids) -> Fits:
-        """Score segments ``spans`` (S, 2) of units, each under its greedy description."""
-        strokes = self._cuts[spans]
-        described = self._models.describe(self._drawing, strokes, self._subject, width=1)
-        best = [texts[0] for texts in described]
-        segments = self._models.embed_segments(self._drawing, strokes)
-        texts = embed_unique(self._models, [one.text for one in best])
-        likelihood = np.array([one.log_prob for one in best], np.float32)
-        return Fits((segments * texts).sum(axis=1), likelihood, segments, texts)
-
-
 class Annotator:
     """Reads drawings with a bundle's models."""
 
     def __init__(self, models: AnnotatorModels) -> None:
         self._models = models
-        self._subject_texts = embed_unique(
-            models, [f"draw {with_article(subject)}" for subject in models.subjects]
-        )  # (subjects, D)
 
     def annotate(
         self, drawing: Drawing, *, subject: str = "", parser: str = PARSER, max_nodes: int = 0
@@ -106,12 +89,12 @@ class Annotator:
         _check_options(parser, max_nodes)
         subject, confidence = self._subject(drawing, subject)
         cuts = units.cuts(drawing)
-        scores = SegmentFits(self._models, drawing, subject, cuts)
-        root = PARSERS[parser](len(cuts) - 1, scores, DEFAULT)
+        count = len(cuts) - 1
+        unity = self._models.unity(drawing, cuts[all_spans(count)])
+        root = PARSERS[parser](count, Judged(count, Fits.of_unity(unity)), DEFAULT)
         threshold = self._models.settings.get("prune", PRUNE)
-        most = max_nodes or readable_nodes(len(cuts) - 1)
-        kept = list(prune(root, max_nodes=most, threshold=threshold).walk())
-        nodes = self._told(drawing, subject, [_in_strokes(node, cuts) for node in kept])
+        kept = prune(root, max_nodes=max_nodes or MOST_NODES, threshold=threshold)
+        nodes = self._told(drawing, subject, [_in_strokes(node, cuts) for node in kept.walk()])
         return Plan(build(nodes), subject, confidence)
 
     def describe(
@@ -150,32 +133,26 @@ class Annotator:
         return fits
 
     def _subject(self, drawing: Drawing, subject: str) -> tuple[str, float]:
-        """The subject that was given, or the one that the whole drawing fits best."""
+        """The subject that was given, or the most probable one and how probable it is."""
         if subject:
             found = self._models.recognise(subject)
             return found.subject, found.confidence
-        whole = np.array([[0, len(drawing.strokes)]], np.int64)
-        cosines = self._subject_texts @ self._models.embed_segments(drawing, whole)[0]
-        odds = np.exp(SHARPNESS * (cosines - cosines.max()))
-        best = int(np.argmax(odds))
-        return self._models.subjects[best], float(odds[best] / odds.sum())
+        probabilities = self._models.classify(drawing)
+        best = int(probabilities.argmax())
+        return self._models.subjects[best], float(probabilities[best])
 
     def _told(self, drawing: Drawing, subject: str, nodes: list[Node]) -> list[Node]:
         """The nodes with their texts, and how well these fit as scores."""
         spans = _spans(drawing, [(node.start or 0, node.end or 0) for node in nodes])
-        described = self._models.describe(drawing, spans, subject)
-        texts = [best[0].text for best in described]
-        texts[0] = _root_text(texts[0], subject)
+        options = self._models.describe(drawing, spans, subject, n_best=OPTIONS)
+        whole = options[0][0]
+        options[0] = [replace(whole, text=_root_text(whole.text, subject))]
+        texts = tell(nodes, options)
         fits = self._models.embed_segments(drawing, spans) * embed_unique(self._models, texts)
         return [
             replace(node, text=text, score=float(fit), children=())
             for node, text, fit in zip(nodes, texts, fits.sum(axis=1), strict=True)
         ]
-
-
-def readable_nodes(strokes: int) -> int:
-    """How many nodes a tree has at most by default: people use a step for every other stroke."""
-    return min(2 + strokes // 2, MOST_NODES)
 
 
 def embed_unique(models: AnnotatorModels, texts: Sequence[str]) -> Floats:
@@ -188,7 +165,7 @@ def _root_text(described: str, subject: str) -> str:
     """What the whole is called: its description where it names the subject."""
     found = words(described)
     names = all(word in found for word in subject.split())
-    return described if names and found[0] == "draw" else f"draw {with_article(subject)}"
+    return described if names else f"draw {with_article(subject)}"
 
 
 def _in_strokes(node: Node, cuts: Ids) -> Node:

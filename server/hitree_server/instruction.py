@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 
-from hitree.text import normalise, words
-from hitree_server.subjects import BOUNDARIES
+from hitree.text import BOUNDARIES, normalise, words
 
 _LEAD = "(?:please|can|could|would|will|you|i|i'd|i'll|want|like|to|let's|hey|now|just)"
 _PICTURE = "(?:(?:a|an|the|some) )?(?:picture|drawing|sketch|image|doodle)s? of"

@@ -1,4 +1,4 @@
-"""The bundle's models behind typed calls: recognise, condition, expand, describe, embed.
+"""The bundle's models behind typed calls: recognise, condition, expand, describe, embed, classify.
 
 Everything but the sketch decoder, whose steps belong to the engine. These graphs are small and run
 a few times a request, on the CPU. Calls are safe from several threads: sessions are, and the rest
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any  # Any: onnxruntime has no types
 
 import numpy as np
 
+from hitree import raster
 from hitree.embedding import TokenVectors
 from hitree.errors import BundleCorrupt, BundleIncomplete, MissingPackage
 from hitree.segments import stroke_features
@@ -33,8 +34,10 @@ GRAPHS = (
     "condition",
     "scorer_segments",
     "scorer_texts",
+    "scorer_unity",
     "generator_describe",
     "generator_expand",
+    "classifier",
 )
 LEVELS = 4  # of a stack that the graphs see: the root and the last ones below it
 BEAM = 4  # hypotheses of a description
@@ -100,6 +103,7 @@ class Models:
         files = {name: manifest.graphs[name] for name in GRAPHS}
         files["generator_step"] = manifest.generator.file
         sessions = {name: _session(bundle, file, threads) for name, file in files.items()}
+        _check_classifier(sessions["classifier"], bundle)
         vocabulary = Vocabulary.from_json(_read(bundle, "vocabulary.json"))
         vectors = TokenVectors.load(bundle.path)
         threshold = manifest.settings.get("subject_threshold", SUBJECT_THRESHOLD)
@@ -159,6 +163,10 @@ class Models:
         """Segments ``spans`` (S, 2) of a drawing in the scorer's space: (S, D), unit norm."""
         return self._run("scorer_segments", strokes=stroke_features(drawing), spans=spans)
 
+    def unity(self, drawing: Drawing, spans: Ids) -> Floats:
+        """The log-odds that each of ``spans`` (S, 2) is one step of its drawing: (S,)."""
+        return self._run("scorer_unity", strokes=stroke_features(drawing), spans=spans)
+
     def describe(
         self, drawing: Drawing, spans: Ids, subject: str, *, n_best: int = 1, width: int = BEAM
     ) -> list[list[Described]]:
@@ -183,6 +191,15 @@ class Models:
             [Described(self._vocabulary.decode(t.ids), t.per_token) for t in texts[:n_best]]
             for texts in found
         ]
+
+    def classify(self, drawing: Drawing) -> Floats:
+        """How probable each of `subjects` is, given the whole drawing: (subjects,), sums to 1."""
+        size = self._sessions["classifier"].get_inputs()[0].shape[-1]
+        image = raster.render(raster.fitted(drawing.strokes), size)
+        logits = self._run("classifier", images=image[None, None])[0]
+        odds = np.exp(logits - logits.max())
+        probabilities: Floats = odds / odds.sum()
+        return probabilities
 
     # ---- tensors ----------------------------------------------------------------------------
 
@@ -256,6 +273,16 @@ def _session(bundle: Bundle, file: str, threads: int) -> Any:
         raise BundleCorrupt(
             f"{bundle.file(file)} is no graph that ONNX Runtime can run: {exc}; export it again"
         ) from exc
+
+
+def _check_classifier(session: Any, bundle: Bundle) -> None:
+    """Its logits are told apart by their order alone."""
+    told, known = session.get_outputs()[0].shape[-1], len(bundle.manifest.subjects)
+    if told != known:
+        raise BundleCorrupt(
+            f"the classifier of {bundle.path} tells {told} subjects, its manifest has {known}; "
+            "export it again"
+        )
 
 
 def _read(bundle: Bundle, file: str) -> bytes:

@@ -8,17 +8,16 @@ function of the seed and of where the node stands, so that the same seed gives t
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from hitree.errors import InvalidInput
+from hitree.expansion import choose, other_subjects
 from hitree.limits import LIMITS
-from hitree.text import check_text, words
+from hitree.text import check_text
 from hitree.tree import Node, Plan, build
 from hitree_server.instruction import as_instruction
-from hitree_server.subjects import BOUNDARIES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -33,12 +32,6 @@ MAX_DEPTH = 2  # levels below the root
 MAX_NODES = 24  # still readable, and drawn within the points of one request
 TEMPERATURE = 0.7
 MAX_TEMPERATURE = 2.0
-# What these are worth, in nats a token.
-COHERENCE = 0.5  # of the steps together, with their parent
-REDUNDANCY = 1.0  # of things that are drawn more than once
-_JOINS = frozenset({"and", "with"})  # words between things that are drawn
-_LINKS = BOUNDARIES | _JOINS | {"of", "to", "for"}  # words that end a noun phrase
-FEWEST_STEPS = 3  # of the root; fewer explain too little, unless there is no alternative
 
 
 class PlanModels(Protocol):
@@ -163,78 +156,8 @@ class Planner:
             temperature=settings.temperature,
             rng=rng,
         )
-        inner = [one for one in sampled if one.texts]
-        root = not draft.path
-        # The root is asked for a plan, so one that can be had is taken; others are what most say.
-        if not inner or (not root and 2 * len(inner) < len(sampled)):
-            return None
-        others = self._other_subjects(draft.stack[0], subject)
-        sound = [one for one in inner if is_sound(one, draft.stack, others)]
-        if not sound and not root:
-            return None
-        return self._rank(draft.text, _prefer_long(sound or inner) if root else sound)
-
-    def _rank(self, parent: str, expansions: list[Expansion]) -> Expansion:
-        """The best expansion by log-probability, coherence and redundancy."""
-        texts = sorted({text for one in expansions for text in one.texts})
-        vectors = self._models.embed_texts([parent, *texts])  # (1 + N, D)
-        rows = {text: row for row, text in enumerate(texts, 1)}
-
-        def value(one: Expansion) -> float:
-            steps = vectors[[rows[text] for text in one.texts]]  # (K, D)
-            fit = COHERENCE * coherence(steps, vectors[0])
-            return one.log_prob + fit - REDUNDANCY * redundancy(one.texts)
-
-        return max(expansions, key=value)
-
-    def _other_subjects(self, prompt: str, subject: str) -> frozenset[str]:
-        """Animals that neither the prompt nor the subject names: no step may add them."""
-        allowed = {*words(prompt), *words(subject)}
-        return frozenset(s for s in self._models.subjects if s != subject and s not in allowed)
-
-
-def coherence(steps: Floats, parent: Floats) -> float:
-    """Cosine of the sum of ``steps`` (K, D), unit vectors, with the vector (D,) of their parent."""
-    together = steps.sum(axis=0)
-    return float(together @ parent) / max(float(np.linalg.norm(together)), 1e-6)
-
-
-def redundancy(texts: Sequence[str]) -> float:
-    """The share of things that were said before: 0 for "add two eyes", "add a beak and a wing"."""
-    found = [thing for text in texts for thing in things(words(text))]
-    return 1 - len(set(found)) / len(found) if found else 0.0
-
-
-def things(text: Sequence[str]) -> list[str]:
-    """What an instruction draws, singular: "add two legs and a foot on the left" -> leg, foot."""
-    found = []
-    place = False  # inside "on the left"
-    for word, following in pairwise([*text, "and"]):
-        place = word in BOUNDARIES - {"with"} or (place and word not in _JOINS)
-        if following in _LINKS and not place and word not in _LINKS:
-            found.append(word.removesuffix("s"))
-    return found
-
-
-def is_sound(one: Expansion, stack: tuple[str, ...], others: frozenset[str]) -> bool:
-    """Whether an expansion says something, once, and about this subject."""
-    texts = [words(text) for text in one.texts]
-    if len(set(one.texts)) < len(texts) or set(one.texts) & set(stack):
-        return False
-    for text in texts:
-        if len(text) < 2 or _stammers(text) or others.intersection(text):
-            return False
-    return True
-
-
-def _stammers(text: list[str]) -> bool:
-    """Whether a word is said twice on end, or a thing twice: "two flippers and a flipper"."""
-    found = things(text)
-    return any(a == b for a, b in pairwise(text)) or len(set(found)) < len(found)
-
-
-def _prefer_long(expansions: list[Expansion]) -> list[Expansion]:
-    return [one for one in expansions if len(one.texts) >= FEWEST_STEPS] or expansions
+        others = other_subjects(draft.stack[0], subject, self._models.subjects)
+        return choose(sampled, draft.stack, others, self._models.embed_texts)
 
 
 def _children(draft: _Draft, best: Expansion) -> list[_Draft]:

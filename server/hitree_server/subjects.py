@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hitree.errors import UnknownSubject
-from hitree.text import check_text, words
+from hitree.text import BOUNDARIES, check_text, words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -33,13 +33,6 @@ STOP_WORDS = frozenset(
     words(
         "a an the me us my please can could would will you i i'd want like to some of it its it's "
         "this that let's and or one two three four five"
-    )
-)
-# Where the thing itself ends and what it has or does begins.
-BOUNDARIES = frozenset(
-    words(
-        "with without who which that in on at near beside under over behind from having wearing "
-        "holding while as next looking facing"
     )
 )
 

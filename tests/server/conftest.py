@@ -55,7 +55,15 @@ DECODER = StepGraph(
     ),
     noise=5,
 )
-GRAPHS = ("condition", "scorer_segments", "scorer_texts", "generator_describe", "generator_expand")
+GRAPHS = (
+    "condition",
+    "scorer_segments",
+    "scorer_texts",
+    "scorer_unity",
+    "generator_describe",
+    "generator_expand",
+    "classifier",
+)
 FILES = {name: f"{name}.onnx" for name in (*GRAPHS, "decoder_step", "generator_step")}
 MANIFEST = Manifest(
     name="hitree",
@@ -168,9 +176,16 @@ class FakeModels:
             for start, end in spans.tolist()
         ]
 
+    def classify(self, drawing: Any) -> np.ndarray:
+        odds = 1 + np.arange(len(SUBJECTS), dtype=np.float32) * len(drawing.strokes)
+        return odds / odds.sum()
+
     def embed_segments(self, drawing: Any, spans: np.ndarray) -> np.ndarray:
         points = [np.concatenate(drawing.strokes[s:e]).mean(axis=0) for s, e in spans.tolist()]
         return _unit(np.array(points, np.float32))
+
+    def unity(self, drawing: Any, spans: np.ndarray) -> np.ndarray:  # noqa: ARG002
+        return (1 / (1 + np.diff(spans)[:, 0])).astype(np.float32)  # single strokes are steps
 
     def embed_texts(self, texts: list[str]) -> np.ndarray:
         return _unit(np.stack([_letters(text) for text in texts]))

@@ -39,6 +39,8 @@ class FakeModels:
     subjects: tuple[str, ...] = ("cat", "owl")
     settings: dict[str, float] = field(default_factory=lambda: {"prune": 0.5})
     described: list[tuple] = field(default_factory=list)
+    judged: list[int] = field(default_factory=list)
+    others: tuple[str, ...] = ()  # what a segment may be described by as well
 
     def recognise(self, prompt, nearest=False):  # noqa: ARG002
         if prompt not in self.subjects:
@@ -46,7 +48,7 @@ class FakeModels:
         return Recognition(prompt, 1.0)
 
     def embed_texts(self, texts):
-        known = [*TEXTS.values(), "draw an owl", "draw a cat", "a cat"]
+        known = [*TEXTS.values(), "draw an owl", "draw a cat"]
         return np.stack([axis(known.index(t) if t in known else 40) for t in texts])
 
     def embed_segments(self, drawing, spans):
@@ -54,10 +56,22 @@ class FakeModels:
         return np.stack([axis(parts.index(s) if s in parts else 50)
                          for s in map(tuple, spans.tolist())])  # fmt: skip
 
+    def unity(self, drawing, spans):  # noqa: ARG002
+        self.judged.append(len(spans))
+        return np.array([tuple(span) in PARTS for span in spans.tolist()], np.float32)
+
+    def classify(self, drawing):
+        return np.array([0.25, 0.75] if len(drawing.strokes) > 1 else [0.5, 0.5], np.float32)
+
     def describe(self, drawing, spans, subject, *, n_best=1, width=4):  # noqa: ARG002
         self.described.append((len(spans), width))
         return [
-            [Described(TEXTS.get(tuple(span), "add a line"), -float(i)) for i in range(n_best)]
+            [
+                Described(text, -0.1 * i)
+                for i, text in enumerate(
+                    [TEXTS.get(tuple(span), "add a line"), *self.others][:n_best]
+                )
+            ]
             for span in spans.tolist()
         ]
 
@@ -82,11 +96,15 @@ def test_the_parts_are_found_and_told(parser):
     assert spans(tree)[0] == (0, 6)
 
 
-def test_the_subject_is_told_by_the_whole_drawing():
+def test_the_subject_is_the_most_probable_one():
     tree = Annotator(FakeModels()).annotate(drawing(6))
-    assert tree.subject == "owl"
-    assert tree.confidence == pytest.approx(1.0, abs=1e-3)
+    assert (tree.subject, tree.confidence) == ("owl", 0.75)
     assert (tree.prompt, tree.root.parent) == ("", None)
+
+
+def test_a_scribble_has_a_subject_too_and_little_confidence():
+    tree = Annotator(FakeModels()).annotate(drawing(1))
+    assert (tree.subject, tree.confidence) == ("cat", 0.5)
 
 
 def test_a_given_subject_is_taken():
@@ -95,13 +113,44 @@ def test_a_given_subject_is_taken():
         Annotator(FakeModels()).annotate(drawing(6), subject="sofa")
 
 
-def test_all_segments_are_described_in_one_batch_greedily():
+def test_all_segments_are_judged_in_one_call_and_only_kept_ones_described():
+    for parser in ("cky", "greedy", "bottom_up"):
+        models = FakeModels()
+        tree = Annotator(models).annotate(drawing(6), parser=parser)
+        assert models.judged == [6 * 7 / 2]
+        assert models.described == [(len(tree.nodes), 4)]
+
+
+def test_a_node_says_something_else_than_the_one_above():
+    models = FakeModels(others=("add a nose", "add a mouth"))
+    models.unity = lambda _, spans: np.array(
+        [tuple(span) in {(0, 3), (0, 2), (2, 3), (3, 6)} for span in spans.tolist()], np.float32
+    )
+    models.describe = lambda _drawing, spans, _subject, **_: [
+        [Described(text, -0.1 * i) for i, text in enumerate(("add eyes", "put eyes", "add a nose"))]
+        for _ in range(len(spans))
+    ]
+    tree = Annotator(models).annotate(drawing(6))
+    assert spans(tree) == [(0, 6), (0, 3), (0, 2), (2, 3), (3, 6)]
+    assert [n.text for n in tree.nodes[1:]] == [
+        "add eyes",
+        "add a nose",
+        "add a nose",
+        "add a nose",
+    ]
+
+
+def test_the_root_is_described_where_that_names_the_subject():
     models = FakeModels()
-    Annotator(models).annotate(drawing(6), parser="cky")
-    batches = [size for size, width in models.described if width == 1]
-    assert sum(batches) == 6 * 7 / 2
-    assert len(batches) <= 2
-    assert models.described[-1] == (4, 4)
+    plain = models.describe
+
+    def describe(drawing, spans, subject, **options):
+        found = plain(drawing, spans, subject, **options)
+        return [[Described("sketch a fat owl", -1.0)], *found[1:]]
+
+    models.describe = describe
+    assert Annotator(models).annotate(drawing(6)).root.text == "sketch a fat owl"
+    assert Annotator(models).annotate(drawing(6), subject="cat").root.text == "draw a cat"
 
 
 def test_max_nodes_bounds_the_tree():
@@ -150,9 +199,9 @@ def test_bad_options_are_refused():
 
 
 def test_segments_are_described_and_scored():
-    annotator = Annotator(FakeModels())
+    annotator = Annotator(FakeModels(others=("add a nose",)))
     found = annotator.describe(drawing(6), 0, 2, subject="cat", n_best=3)
-    assert [one.text for one in found] == ["add two ears"] * 3
+    assert [one.text for one in found] == ["add two ears", "add a nose"]
     items = [ScoreItem(0, 2, "add two ears"), ScoreItem(0, 2, "add a nose")]
     assert annotator.score(drawing(6), items) == [1.0, 0.0]
 

@@ -7,13 +7,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
-from bundles import tiny_bundle
+from bundles import tiny_bundle, tiny_checkpoints
 from hitree import bundle as core_bundle
 from hitree.drawing import Drawing
 from hitree.errors import BundleCorrupt, BundleIncomplete, MissingPackage, UnknownSubject
+from hitree.segments import stroke_features
 from hitree.text import words
 from hitree_server.models import GRAPHS, LEVELS, Models
+from hitree_training import train_scorer
 
 DRAWING = Drawing.of([[[10, 10], [90, 40]], [[50, 60]], [[5, 200], [80, 220], [200, 150]]])
 SPANS = np.array([[0, 1], [0, 3], [2, 3]], np.int64)
@@ -53,6 +56,17 @@ def test_embeddings_are_unit_vectors_of_one_space(models):
         assert vectors.dtype == np.float32
         np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
     assert not np.allclose(segments[0], segments[2])
+
+
+def test_unity_is_what_the_network_says(models):
+    network = train_scorer.load(tiny_checkpoints().scorer)
+    strokes = torch.from_numpy(stroke_features(DRAWING))
+    with torch.inference_mode():
+        expected = network.unity(strokes, torch.from_numpy(SPANS)).numpy()
+    found = models.unity(DRAWING, SPANS)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert len(set(found.tolist())) == 3
 
 
 def test_conditions_tell_stacks_and_subjects_apart(models):
@@ -105,6 +119,22 @@ def test_a_segment_is_described_alike_alone_and_among_others(models):
     assert [one[0].text for one in together] == [one[0].text for one in alone]
 
 
+def test_subjects_of_drawings_are_told_wherever_and_however_large_they_are(models):
+    found = models.classify(DRAWING)
+    assert found.shape == (len(models.subjects),)
+    assert found.sum() == pytest.approx(1, abs=1e-5)
+    assert (found > 0).all()
+    small = Drawing.of([np.asarray(stroke) / 4 + 60 for stroke in DRAWING.strokes])
+    np.testing.assert_allclose(models.classify(small), found, atol=1e-4)
+    assert not np.allclose(models.classify(DRAWING.slice(0, 1)), found, atol=1e-4)
+
+
+def test_a_classifier_of_other_subjects_is_corrupt(bundle):
+    fewer = replace(bundle.manifest, subjects=bundle.manifest.subjects[1:])
+    with pytest.raises(BundleCorrupt, match="tells 35 subjects, its manifest has 34"):
+        Models.load(core_bundle.Bundle(bundle.path, fewer), threads=1)
+
+
 def test_a_drawing_without_a_subject_is_described(models):
     assert words(models.describe(DRAWING, SPANS[:1], "")[0][0].text)
 
@@ -118,12 +148,12 @@ def test_calls_from_many_threads_do_not_mix(models):
         np.testing.assert_array_equal(one, expected[index % len(expected)])
 
 
-def test_a_bundle_without_a_graph_is_incomplete(bundle):
-    graphs = {name: file for name, file in bundle.manifest.graphs.items() if name != "condition"}
+@pytest.mark.parametrize("name", GRAPHS)
+def test_a_bundle_without_a_graph_is_incomplete(bundle, name):
+    graphs = {other: file for other, file in bundle.manifest.graphs.items() if other != name}
     partial = core_bundle.Bundle(bundle.path, replace(bundle.manifest, graphs=graphs))
-    with pytest.raises(BundleIncomplete, match="condition"):
+    with pytest.raises(BundleIncomplete, match=name):
         Models.load(partial, threads=1)
-    assert "condition" in GRAPHS
 
 
 def test_a_missing_runtime_is_named(bundle, monkeypatch):
@@ -139,7 +169,14 @@ def copy_of(bundle, tmp_path, **changed):
 
 
 @pytest.mark.parametrize(
-    "name", ["scorer_texts.onnx", "generator_step.onnx", "vocabulary.json", "tokens.npz"]
+    "name",
+    [
+        "classifier.onnx",
+        "scorer_texts.onnx",
+        "generator_step.onnx",
+        "vocabulary.json",
+        "tokens.npz",
+    ],
 )
 def test_files_that_are_something_else_are_corrupt(bundle, tmp_path, name):
     with pytest.raises(BundleCorrupt):

@@ -7,7 +7,7 @@ import pytest
 
 from hitree.errors import InvalidInput, UnknownSubject
 from hitree_server.models import Expansion
-from hitree_server.planner import Planner, redundancy, things
+from hitree_server.planner import Planner
 from hitree_server.subjects import Recognition
 
 STEPS = ("draw the body", "add a long neck", "put two thin legs below")
@@ -72,25 +72,6 @@ def test_steps_that_do_not_fit_their_parent_lose():
     odd = Expansion(("add odd things", "add odd lines", "add odd dots"), -0.8)
     made, _ = plan(root_of([odd, GOOD]))
     assert made.nodes[1].text == STEPS[0]
-
-
-@pytest.mark.parametrize(
-    ("text", "found"),
-    [
-        ("add two legs and a foot on the left", ["leg", "foot"]),
-        ("draw a round head with two pointed ears", ["head", "ear"]),
-        ("put a beak on the right side of the head and an eye", ["beak", "eye"]),
-        ("give it a smile", ["smile"]),
-    ],
-)
-def test_things_are_what_is_drawn(text, found):
-    assert things(text.split()) == found
-
-
-def test_redundancy_counts_what_was_drawn_before():
-    assert redundancy(["add two eyes", "add a beak and a wing"]) == 0
-    assert redundancy(["add two eyes and a beak", "add an eye and a smile"]) == 0.25
-    assert redundancy([""]) == 0
 
 
 def test_steps_that_say_the_same_lose():
