@@ -109,10 +109,11 @@ def test_tune(made: Path, small_data: Path) -> None:
         *("--generator", made / "generator.pt", "--scorer", made / "scorer.pt"),
     ).splitlines()
     figures = [float(line.split()[1]) for line in shown]
-    assert len(figures) == 10
     assert figures[:5] == sorted(figures[:5], reverse=True)
-    assert "threshold None" in shown[0]
-    assert "threshold None" not in shown[5]
+    weights = [line for line in shown if "threshold None" in line]
+    assert len(shown) - len(weights) == 5
+    textless = "fit=0.0, likelihood=0.0, strokes=0.0, coherence=0.0"
+    assert sum(textless in line for line in weights) == 1  # however good or bad it is
 
 
 @pytest.mark.parametrize(

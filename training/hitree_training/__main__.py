@@ -261,12 +261,13 @@ def choose(
     data: Data = None,
 ) -> None:
     """Show which parsing weights and pruning threshold agree best with held-out annotations."""
-    for best in tuning.tune(generator, scorer, data):
-        for setting in [*best[:5], *(one for one in best[5:] if not one.weights.reads_text)]:
-            typer.echo(
-                f"f1 {setting.f1:.4f}  {setting.weights}  threshold {setting.threshold}  "
-                f"{setting.nodes:.2f} nodes, {setting.wanted:.2f} annotated"
-            )
+    weights, thresholds = tuning.tune(generator, scorer, data)
+    plain = [setting for setting in weights[5:] if not setting.weights.reads_text]
+    for setting in [*weights[:5], *plain, *thresholds[:5]]:
+        typer.echo(
+            f"f1 {setting.f1:.4f}  {setting.weights}  threshold {setting.threshold}  "
+            f"{setting.nodes:.2f} nodes, {setting.wanted:.2f} annotated"
+        )
 
 
 @app.command("samples")

@@ -40,7 +40,8 @@ CLIP = 1.0  # norm of the gradient
 WEIGHT_DECAY = 0.01
 ROOT_WEIGHT = 0.5  # of sentences for whole drawings in the loss
 RULE_WEIGHT = 0.3  # of texts made from part labels
-LEAF_WEIGHT = 0.2  # of "it is a leaf": easily learnt
+PLAN_WEIGHT = 2.0  # of expansions, which have their turn less often
+LEAF_WEIGHT = 0.2  # of "it is a leaf" beside them: easily learnt
 WIDER = 4  # annotated drawings of a batch for one that has only part labels
 PLAN_EVERY = 3  # steps; plans are long, so a large batch at times costs less than small ones always
 MIN_COUNT = 2  # times that a word must occur to be learnt
@@ -125,8 +126,9 @@ class Sets:
         if step % PLAN_EVERY == 0:
             inner = self.plans.sample(batch, generator)
             leaves = self.plans.sample_leaves(batch // 2, generator)
-            total = total + self.plans.loss(model, inner, generator)
-            total = total + LEAF_WEIGHT * self.plans.loss(model, leaves, generator)
+            plan = self.plans.loss(model, inner, generator)
+            plan = plan + LEAF_WEIGHT * self.plans.loss(model, leaves, generator)
+            total = total + PLAN_WEIGHT * plan
         return total
 
 

@@ -55,7 +55,7 @@ class Case:
 
 
 def tune(generator: Path, scorer: Path, folder: Path | None) -> tuple[list[Setting], list[Setting]]:
-    """The settings of both grids, best first: of the weights, then of the threshold of `DEFAULT`."""
+    """The settings of both grids, best first: of weights, then of thresholds under `DEFAULT`."""
     explainer = Explainer.load(generator, scorer)
     examples = data.load(folder, kinds=("real", "drawn"), splits=("valid",))
     shown = track(examples, "describing", console=Console(stderr=True), transient=True)
