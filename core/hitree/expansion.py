@@ -22,7 +22,7 @@ Floats = NDArray[np.float32]
 # What these are worth, in nats a token.
 AGREEMENT = 4.0  # with the other expansions, on what there is to draw
 COHERENCE = 1.0  # of the steps together, with their parent
-REDUNDANCY = 1.0  # of things that are drawn more than once
+REDUNDANCY = 2.0  # of things that are drawn more than once
 FEWEST_STEPS = 3  # of the root; fewer explain too little, unless there is no alternative
 _JOINS = frozenset({"and", "with"})  # words between things that are drawn
 _LINKS = BOUNDARIES | _JOINS | {"of", "to", "for"}  # words that end a noun phrase
