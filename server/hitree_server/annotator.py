@@ -14,7 +14,7 @@ import numpy as np
 
 from hitree.errors import InvalidInput
 from hitree.limits import LIMITS
-from hitree.parse import DEFAULT, PARSERS, Fits, Judged, all_spans
+from hitree.parse import DEFAULT, PARSER, PARSERS, Fits, Judged, all_spans
 from hitree.prune import prune
 from hitree.telling import tell
 from hitree.text import check_text, words
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from hitree_server.models import Described
     from hitree_server.subjects import Recognition
 
-PARSER = "cky"
 MOST_NODES = 12  # where the caller sets none: as many as a person reads at a glance
 PRUNE = 0.0  # log-odds of a step from which it is worth a node, where the bundle sets none
 OPTIONS = 4  # descriptions of a node to choose from

@@ -13,6 +13,7 @@ from hitree.codec import drawing_from_wire, plan_from_wire
 from hitree.drawing import Drawing
 from hitree.errors import InvalidInput, InvalidPlan, Unimplemented
 from hitree.limits import LIMITS
+from hitree.parse import PARSER
 from hitree.text import check_text
 from hitree.tree import Plan, build
 from hitree.v1 import hitree_pb2 as pb
@@ -26,7 +27,7 @@ MAX_TEMPERATURE = 2.0
 _SEED_BITS = 53  # a seed of ours survives JavaScript's numbers
 
 PARSERS = {
-    pb.PARSER_UNSPECIFIED: "cky",
+    pb.PARSER_UNSPECIFIED: PARSER,
     pb.PARSER_GREEDY: "greedy",
     pb.PARSER_CKY: "cky",
     pb.PARSER_BOTTOM_UP: "bottom_up",

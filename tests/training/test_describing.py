@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from hitree.drawing import Drawing
-from hitree_training import describing, train_generator
+from hitree_training import describing, generator_sets
 from hitree_training.annotations import Annotation, Step
 from hitree_training.data import Example
 from hitree_training.describing import Describing
@@ -43,7 +43,7 @@ class Recorded(Generator):
 
 @pytest.fixture
 def vocabulary() -> Vocabulary:
-    return train_generator.vocabulary_of([NOTED, LABELLED] * 2, [])
+    return generator_sets.vocabulary_of([NOTED, LABELLED] * 2, [])
 
 
 @pytest.fixture

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, get_args
 import pytest
 import torch
 
-from hitree_training import checkpoint, data, decode, instructions, presets, train_generator
+from hitree_training import (
+    checkpoint,
+    data,
+    decode,
+    generator_sets,
+    instructions,
+    presets,
+    train_generator,
+)
+from hitree_training.checkpoint import CheckpointError
 from hitree_training.describing import Describing
 from hitree_training.expanding import Expanding
 from hitree_training.models.generator import GeneratorPreset, Variant
@@ -114,7 +123,7 @@ def test_early_stopping_keeps_the_best(small_data: Path, tmp_path: Path) -> None
     found = train_generator.train(asked)
     assert found.step < 40
     model, vocabulary = train_generator.load(tmp_path / "g.pt")
-    held_out = train_generator.annotated(small_data, ("drawn",), "valid")
+    held_out = generator_sets.annotated(small_data, ("drawn",), "valid")
     figures = train_generator.evaluate(
         model,
         Describing(held_out, vocabulary, "reading"),
@@ -150,6 +159,27 @@ def test_the_planner_learns_from_inferred_trees(small_data: Path, tmp_path: Path
     found = train_generator.train(asked)
     assert found.extras["trees"] == "trees.jsonl"
     assert "zebra" in train_generator.load(tmp_path / "g.pt")[1].ids
+
+
+def test_a_text_decoder_is_borrowed(trained: Path, small_data: Path, tmp_path: Path) -> None:
+    asked = options(small_data, tmp_path / "g.pt", steps=1)
+    preset = asked.preset.model_copy(update={"variant": "images"})
+    asked = replace(asked, preset=preset, rate=0.0)
+    alone = train_generator.train(asked).extras["valid"]
+    begun = train_generator.train(replace(asked, text_from=trained)).extras["valid"]
+    assert begun["expand"] == pytest.approx(
+        checkpoint.load(trained, "generator").extras["valid"]["expand"], rel=1e-4
+    )
+    assert begun["describe"] < alone["describe"]  # it knows how people write, if not of what
+
+
+def test_a_text_decoder_of_another_width_is_refused(
+    trained: Path, small_data: Path, tmp_path: Path
+) -> None:
+    asked = options(small_data, tmp_path / "g.pt", steps=1)
+    wider = replace(asked, preset=asked.preset.model_copy(update={"hidden": 170}))
+    with pytest.raises(CheckpointError, match="other widths"):
+        train_generator.train(replace(wider, text_from=trained))
 
 
 def test_nothing_annotated_is_an_error(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 
 from hitree.errors import HiTreeError
+from hitree.parse import PARSER
 from hitree_training import (
     fetch,
     presets,
@@ -73,9 +74,13 @@ def generator(
     steps: Steps = None,
     seed: Seed = 0,
     resume: Resume = False,
+    text_from: Annotated[
+        Path | None,
+        typer.Option(help="A generator whose text decoder and plan mode are begun with."),
+    ] = None,
 ) -> None:
     """Train the instruction generator, both describing and planning."""
-    _train_generator(data, out, preset, minutes, steps, seed, resume)
+    _train_generator(data, out, preset, minutes, steps, seed, resume, text_from=text_from)
 
 
 @app.command()
@@ -90,7 +95,7 @@ def planner(
     resume: Resume = False,
 ) -> None:
     """Train the instruction generator on inferred trees beside the annotated ones."""
-    _train_generator(data, out, preset, minutes, steps, seed, resume, inferred)
+    _train_generator(data, out, preset, minutes, steps, seed, resume, inferred=inferred)
 
 
 def _train_generator(
@@ -102,6 +107,7 @@ def _train_generator(
     seed: int,
     resume: bool,
     inferred: Path | None = None,
+    text_from: Path | None = None,
 ) -> None:
     train_generator.train(
         train_generator.Options(
@@ -113,6 +119,7 @@ def _train_generator(
             seed=seed,
             resume=resume,
             trees=inferred,
+            text_from=text_from,
         )
     )
 
@@ -234,7 +241,7 @@ def infer_trees(
     split: Annotated[list[str], typer.Option(help="train, valid or test; repeatable.")] = ["train"],  # noqa: B006
     limit: Annotated[int | None, typer.Option(help="At most so many drawings.")] = None,
     processes: Annotated[int, typer.Option(min=1, help="Processes to share the work.")] = 1,
-    parser: Annotated[str, typer.Option(help="greedy, cky or bottom_up.")] = "cky",
+    parser: Annotated[str, typer.Option(help="greedy, cky or bottom_up.")] = PARSER,
     max_nodes: Annotated[int, typer.Option(min=1, help="Nodes of a tree at most.")] = 16,
 ) -> None:
     """Infer the instruction trees of a data set."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from hitree.parse import DEFAULT, PARSERS, Fits, Judged, Weights, all_spans
+from hitree.parse import DEFAULT, PARSER, PARSERS, Fits, Judged, Weights, all_spans
 from hitree.prune import prune
 from hitree.segments import stroke_features
 from hitree.telling import repeating, tell
@@ -43,7 +43,7 @@ BEAM = 4  # texts to choose from where the likeliest one repeats another node's
 class Parsing:
     """How trees are made."""
 
-    parser: str = "cky"  # one of hitree.parse.PARSERS
+    parser: str = PARSER  # one of hitree.parse.PARSERS
     max_nodes: int = 16
     threshold: float = 0.0  # value that a node must have to be worth keeping
     weights: Weights = DEFAULT

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import functional
 
-from hitree.parse import Fits, Judged, all_spans, cky
+from hitree.parse import DEFAULT, PARSER, PARSERS, Fits, Judged, all_spans
 from hitree_training.bracketing import Agreement, agreement, pruned
 from hitree_training.segment_batches import Strokes, weights
 
@@ -83,7 +83,7 @@ def loss(model: Scorer, batch: SpanBatch) -> Tensor:
 @torch.inference_mode()
 def f1(model: Scorer, spans: StepSpans, size: int = 64) -> float:
     """The F1 of the best trees' brackets, each tree pruned to the annotators' number of nodes."""
-    total = Agreement()
+    total, parse = Agreement(), PARSERS[PARSER]
     for index in torch.split(torch.arange(len(spans.examples)), size):
         batch = spans.batch(index, None)
         log_odds = model.unity(batch.strokes, batch.spans, batch.bounds)
@@ -91,7 +91,7 @@ def f1(model: Scorer, spans: StepSpans, size: int = 64) -> float:
         for i, strokes, part in zip(index.tolist(), batch.size.tolist(), parts, strict=True):
             note = spans.examples[i].annotation
             steps = note.steps if note else ()
-            tree = cky(strokes, Judged(strokes, Fits.of_unity(part.numpy())))
+            tree = parse(strokes, Judged(strokes, Fits.of_unity(part.numpy())), DEFAULT)
             total += agreement(pruned(tree, 1 + len(steps)), steps)
     return total.figures()["f1"]
 

@@ -16,11 +16,10 @@ import numpy as np
 import torch
 
 from hitree.text import Vocabulary
-from hitree_training import checkpoint, data, instructions, wording
+from hitree_training import checkpoint, data
 from hitree_training.best import Best
-from hitree_training.checkpoint import Checkpoint
-from hitree_training.describing import Describing, labels
-from hitree_training.expanding import Expanding
+from hitree_training.checkpoint import Checkpoint, CheckpointError
+from hitree_training.generator_sets import ROOT_WEIGHT, Sets
 from hitree_training.models.generator import Generator, GeneratorPreset
 from hitree_training.progress import Budget
 from hitree_training.trained import network
@@ -31,20 +30,13 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from hitree_training.data import Example
-    from hitree_training.instructions import Expansion
+    from hitree_training.describing import Describing
+    from hitree_training.expanding import Expanding
 
 LEARNING_RATE = 2e-3
 WARMUP = 0.04  # of the schedule
 CLIP = 1.0  # norm of the gradient
 WEIGHT_DECAY = 0.01
-ROOT_WEIGHT = 0.5  # of sentences for whole drawings in the loss
-RULE_WEIGHT = 0.3  # of texts made from part labels
-PLAN_WEIGHT = 2.0  # of expansions, which have their turn less often
-LEAF_WEIGHT = 0.2  # of "it is a leaf" beside them: easily learnt
-WIDER = 4  # annotated drawings of a batch for one that has only part labels
-PLAN_EVERY = 3  # steps; plans are long, so a large batch at times costs less than small ones always
-MIN_COUNT = 2  # times that a word must occur to be learnt
 
 
 @dataclass(frozen=True)
@@ -61,6 +53,7 @@ class Options:
     rate: float = LEARNING_RATE
     resume: bool = False
     trees: Path | None = None  # inferred trees, for ``planner``
+    text_from: Path | None = None  # a generator whose text decoder and plan mode are begun with
     evaluate_every: int = 200  # steps; the checkpoint is written as often
     patience: int = 8  # evaluations without a better one, then it ends
 
@@ -79,65 +72,14 @@ class Figures:
         return self.describe + ROOT_WEIGHT * self.root + self.expand
 
 
-@dataclass(frozen=True)
-class Sets:
-    """What is trained on, and what it is judged by."""
-
-    subjects: list[str]
-    data_hash: str  # of the annotated drawings
-    vocabulary: Vocabulary
-    annotated: Describing
-    labelled: Describing | None  # drawings with part labels only; the built-in set has none
-    plans: Expanding
-    held_out: Describing
-    held_out_plans: Expanding
-
-    @classmethod
-    def read(cls, options: Options) -> Sets:
-        """Read them; the same again where a run goes on.
-
-        Raises:
-            DataError: nothing is annotated.
-        """
-        examples = data.load(options.folder, splits=("train",))
-        noted = annotated_of(examples, options.folder, "train")
-        labelled = [e for e in examples if labels(e) and not e.annotation]
-        held_out = annotated(options.folder, ("real", "drawn"), "valid")
-        trees = instructions.read_trees(options.trees) if options.trees else []
-        vocabulary = vocabulary_of([*noted, *labelled], trees)
-        return cls(
-            subjects=sorted({e.subject for e in noted}),
-            data_hash=data.data_hash(noted),
-            vocabulary=vocabulary,
-            annotated=Describing(noted, vocabulary, "reading annotated drawings"),
-            labelled=Describing(labelled, vocabulary, "reading labels") if labelled else None,
-            plans=Expanding(instructions.expansions(noted) + trees, vocabulary),
-            held_out=Describing(held_out, vocabulary, "reading held-out drawings"),
-            held_out_plans=Expanding(instructions.expansions(held_out), vocabulary),
-        )
-
-    def loss(self, model: Generator, batch: int, step: int, generator: torch.Generator) -> Tensor:
-        """What is to be made small: the weighted losses of one random batch."""
-        seen = self.annotated.losses(model, self.annotated.sample(batch, generator), generator)
-        total = seen.step + ROOT_WEIGHT * seen.root + RULE_WEIGHT * seen.rule
-        if self.labelled:
-            wider = self.labelled.sample(batch // WIDER, generator)
-            total = total + RULE_WEIGHT * self.labelled.losses(model, wider, generator).rule
-        if step % PLAN_EVERY == 0:
-            inner = self.plans.sample(batch, generator)
-            leaves = self.plans.sample_leaves(batch // 2, generator)
-            plan = self.plans.loss(model, inner, generator)
-            plan = plan + LEAF_WEIGHT * self.plans.loss(model, leaves, generator)
-            total = total + PLAN_WEIGHT * plan
-        return total
-
-
 def train(options: Options) -> Checkpoint:
     """Train (or go on) and return the last checkpoint, which is also written to ``options.out``."""
     before = checkpoint.load(options.out, "generator") if options.resume else None
-    sets = Sets.read(options)
+    sets = Sets.read(options.folder, options.trees)
     torch.manual_seed(options.seed)
     model = untrained(options.preset, sets.vocabulary, sets.subjects)
+    if options.text_from:
+        borrow(model, sets.vocabulary, options.text_from)
     optimiser = torch.optim.AdamW(
         model.parameters(), lr=options.rate, weight_decay=WEIGHT_DECAY, eps=1e-6
     )
@@ -231,41 +173,35 @@ def untrained(
     return model
 
 
+def borrow(model: Generator, vocabulary: Vocabulary, path: Path) -> None:
+    """Begin with the text decoder and the plan mode of another generator.
+
+    So variants can be compared by how they read segments alone, in little time.
+
+    Raises:
+        CheckpointError: there is no such generator, or it is of other widths.
+    """
+    other, known = load(path)
+    rows = torch.tensor(
+        [(vocabulary.ids[w], i) for w, i in known.ids.items() if w in vocabulary.ids]
+    )
+    special = torch.arange(Vocabulary.FIRST).unsqueeze(1).expand(-1, 2)
+    ours, theirs = torch.cat([special, rows]).unbind(dim=1)
+    try:
+        for part in ("text_encoder", "expand_context", "gru", "to_word"):
+            getattr(model, part).load_state_dict(getattr(other, part).state_dict())
+        with torch.no_grad():
+            model.words.weight[ours] = other.words.weight[theirs]
+            model.bias[ours] = other.bias[theirs]
+    except RuntimeError as exc:
+        raise CheckpointError(f"{path} is a generator of other widths: {exc}") from exc
+
+
 def load(path: Path) -> tuple[Generator, Vocabulary]:
     """The network of a checkpoint, ready to write, and its vocabulary."""
     found = checkpoint.load(path, "generator")
     vocabulary = Vocabulary.from_json(found.extras["vocabulary"])
     return cast("Generator", network(found)), vocabulary
-
-
-def annotated(folder: Path | None, kinds: tuple[data.Kind, ...], split: str) -> list[Example]:
-    """The annotated drawings of a split.
-
-    Raises:
-        DataError: there are none.
-    """
-    return annotated_of(data.load(folder, kinds=kinds, splits=(split,)), folder, split)
-
-
-def annotated_of(examples: Sequence[Example], folder: Path | None, split: str) -> list[Example]:
-    """Those of ``examples``, from a folder and split, that are annotated.
-
-    Raises:
-        DataError: there are none.
-    """
-    found = [e for e in examples if e.annotation]
-    if not found:
-        raise data.DataError(f"no {split} drawing in {folder or data.BUILTIN} is annotated")
-    return found
-
-
-def vocabulary_of(examples: Sequence[Example], trees: Sequence[Expansion]) -> Vocabulary:
-    """The words of all texts and of their mirror images."""
-    notes = [e.annotation for e in examples if e.annotation]
-    texts = [text for note in notes for text in (note.root, *(step.text for step in note.steps))]
-    texts += [step.text for e in examples for step in wording.compose(labels(e))]
-    texts += [child for tree in trees for child in tree.children]
-    return Vocabulary.of([*texts, *map(wording.mirror, texts)], MIN_COUNT)
 
 
 @torch.inference_mode()

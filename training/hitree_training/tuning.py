@@ -16,7 +16,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from hitree.parse import DEFAULT, Judged, Weights, cky
+from hitree.parse import DEFAULT, PARSER, PARSERS, Judged, Weights
 from hitree.prune import prune
 from hitree_training import data
 from hitree_training.bracketing import Agreement, agreement, pruned
@@ -78,7 +78,7 @@ def measure(cases: Sequence[Case], weights: Weights, threshold: float | None) ->
     """What the best trees of drawings reach."""
     total, nodes = Agreement(), 0
     for one in cases:
-        tree = cky(one.known.strokes, one.known, weights)
+        tree = PARSERS[PARSER](one.known.strokes, one.known, weights)
         if threshold is None:
             small = pruned(tree, 1 + len(one.steps))
         else:

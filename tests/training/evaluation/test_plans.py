@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from hitree.drawing import Drawing
-from hitree_training import presets, train_generator
+from hitree_training import generator_sets, presets, train_generator
 from hitree_training.annotations import Annotation, Step
 from hitree_training.data import Example
 from hitree_training.evaluation import plans
@@ -67,7 +67,7 @@ def test_many_and_one_are_the_same_part() -> None:
 
 def test_sampled_and_chosen_plans_are_measured() -> None:
     torch.manual_seed(0)
-    vocabulary = train_generator.vocabulary_of(CATS, [])
+    vocabulary = generator_sets.vocabulary_of(CATS, [])
     preset = presets.load(GeneratorPreset, "generator-tiny")
     model = train_generator.untrained(preset, vocabulary, ["cat"]).eval()
     scorer = Scorer(presets.load(ScorerPreset, "scorer-tiny"), token_width=128).eval()

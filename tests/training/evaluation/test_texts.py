@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 
 from hitree.drawing import Drawing
-from hitree_training import data, presets, train_generator
+from hitree_training import data, generator_sets, presets, train_generator
 from hitree_training.annotations import Annotation, Step
 from hitree_training.data import Example
 from hitree_training.evaluation import texts
@@ -112,7 +112,7 @@ def test_all_rows_are_measured_on_annotated_drawings_of_each_kind() -> None:
 
 def test_a_network_writes_a_text_for_every_step() -> None:
     preset = presets.load(GeneratorPreset, "generator-tiny")
-    vocabulary = train_generator.vocabulary_of(TRAIN, [])
+    vocabulary = generator_sets.vocabulary_of(TRAIN, [])
     model = train_generator.untrained(preset, vocabulary, ["cat"]).eval()
     writer = Written(model, vocabulary)
     written = writer.write(TRAIN[0])

@@ -14,10 +14,12 @@ from hitree.parse import PARSERS, Fits, Judged, Weights, all_spans
 from hitree.text import Vocabulary
 from hitree_training import data, presets
 from hitree_training.evaluation import trees
+from hitree_training.evaluation.trees import Segment
 from hitree_training.explain import Explainer
 from hitree_training.models.decoder import DecoderPreset, SketchDecoder
 from hitree_training.models.generator import Generator, GeneratorPreset
 from hitree_training.models.scorer import Scorer, ScorerPreset
+from hitree_training.sequences import Texts
 
 if TYPE_CHECKING:
     from hitree_training.data import Example
@@ -98,19 +100,35 @@ def test_strokes_depend_on_their_text_and_on_nothing_after_them(
     strokes = whole.drawing.strokes  # the same ones, so that the drawing keeps its place
     other = replace(whole, drawing=Drawing((*strokes[:3], *strokes[:2:-1])))
     with torch.inference_mode():
-        found = trees.log_densities(
+        plain, told, elsewhere, otherwise = trees.stroke_costs(
             decoder,
             [
-                (whole, 1, 3, "add two ears"),
-                (other, 1, 3, "add two ears"),
-                (whole, 1, 3, "add a long tail"),
-                (whole, 0, len(whole.drawing.strokes), "add two ears"),
+                Segment(whole, 0, len(strokes), ""),
+                Segment(whole, 1, 3, "add two ears"),
+                Segment(other, 1, 3, "add two ears"),
+                Segment(whole, 1, 3, "add a long tail"),
             ],
         )
-    assert np.isfinite(found).all()
-    assert found[0] == pytest.approx(found[1], abs=1e-5)
-    assert abs(found[0] - found[2]) > 1e-4
-    assert abs(found[0] - found[3]) > 1e-4
+    assert all(len(one) == len(strokes) for one in (plain, told, elsewhere, otherwise))
+    assert (plain > 0).all()
+    np.testing.assert_allclose(told[:3], elsewhere[:3], rtol=1e-5)
+    assert told[0] == pytest.approx(plain[0], rel=1e-5)  # before it only the root is told
+    assert abs(told[1:3] - plain[1:3]).min() > 1e-4
+    assert abs(told[1:3] - otherwise[1:3]).min() > 1e-4
+
+
+def test_a_segment_is_cut_out_wherever_it_lies(examples: list[Example]) -> None:
+    size = len(examples[0].drawing.strokes)
+
+    def ends(start: int, end: int) -> list[int]:
+        return list(Segment(examples[0], start, end, "add an ear").view(Texts()).ends)
+
+    assert ends(0, size) == [size]
+    assert ends(0, 2) == [2, size]
+    assert ends(1, 3) == [1, 3, size]
+    assert ends(2, size) == [2, size]
+    view = Segment(examples[0], 1, 3, "add an ear").view(Texts())
+    assert [len(below) for below in view.below] == [0, 1, 0]
 
 
 def test_strokes_are_put_beside_what_was_known(
@@ -123,6 +141,8 @@ def test_strokes_are_put_beside_what_was_known(
         assert (one.fits.unity == before.known.fits.unity).all()
         assert len(one.fits.strokes) == len(before.texts)
         assert len(set(one.fits.strokes.tolist())) > 1
+        assert (one.fits.strokes < 0).any()
+        assert (one.fits.strokes > 0).any()  # a ratio, of which an untrained decoder has both
 
 
 def test_sharing_is_all_of_the_same_words_and_none_of_others() -> None:

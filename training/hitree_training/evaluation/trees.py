@@ -7,7 +7,7 @@ Every scorer is parsed by every parser, beside trees that look at nothing and th
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -30,8 +30,9 @@ from hitree_training.sequences import NO_AUGMENTATION, Sequences, View
 from hitree_training.train_scorer import bare
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from hitree.parse import Floats
     from hitree.tree import Node
     from hitree_training.data import Example
     from hitree_training.explain import Described, Explainer, Parsing
@@ -152,54 +153,73 @@ def explained(explainer: Explainer, examples: Sequence[Example], parsing: Parsin
 def with_strokes(
     decoder: SketchDecoder, examples: Sequence[Example], judged: Sequence[Described]
 ) -> list[Judged]:
-    """What is known of segments, and how probable their strokes are under their instructions.
+    """What is known of segments, and how much likelier an instruction makes their strokes.
 
-    P(parent strokes | child instructions) is the product of what each child's strokes have under
-    its own instruction, so that it comes down to a number a segment: the mean log-density of a
-    point, teacher-forced, where the segment is told the plain root and its instruction, and what
-    is before it the plain root alone.
+    The talk's P(parent strokes | child instructions) is the product of what each child's strokes
+    have under its own instruction, teacher-forced. A segment counts for the logarithm of that less
+    the logarithm under the plain root alone: of one parent's splits the latter is the same, so they
+    rank as in the talk, and segments of different sizes compare. Before a segment the decoder is
+    told the plain root.
     """
-    spans = [all_spans(one.known.strokes) for one in judged]
-    copies = [
-        (example, int(start), int(end), text)
-        for example, one, rows in zip(examples, judged, spans, strict=True)
-        for (start, end), text in zip(rows, one.texts, strict=True)
+    rows = [all_spans(one.known.strokes).tolist() for one in judged]
+    told = [
+        Segment(example, start, end, text)
+        for example, one, spans in zip(examples, judged, rows, strict=True)
+        for (start, end), text in zip(spans, one.texts, strict=True)
     ]
-    found = log_densities(decoder, copies)
-    parts = np.split(found, np.cumsum([len(rows) for rows in spans])[:-1])
+    plain = [Segment(example, 0, len(example.drawing.strokes), "") for example in examples]
+    costs = iter(stroke_costs(decoder, told))
     return [
-        replace(one.known, fits=replace(one.known.fits, strokes=part))
-        for one, part in zip(judged, parts, strict=True)
+        replace(one.known, fits=replace(one.known.fits, strokes=_gains(spans, costs, base)))
+        for one, spans, base in zip(judged, rows, stroke_costs(decoder, plain), strict=True)
     ]
 
 
-def log_densities(
-    decoder: SketchDecoder, segments: Sequence[tuple[Example, int, int, str]]
-) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
-    """The mean log-density of a point of each segment ``[start, end)`` under its text. (S,)"""
+def _gains(spans: Sequence[Sequence[int]], costs: Iterator[Floats], base: Floats) -> Floats:
+    """How much less the strokes of spans cost when told, one drawing's costs a span. (S,)"""
+    gains = [(base - next(costs))[start:end].sum() for start, end in spans]
+    return np.array(gains, np.float32)
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A segment of a drawing and what it is told beside the plain root."""
+
+    example: Example
+    start: int  # first stroke
+    end: int  # one past the last
+    text: str  # empty: nothing
+
+    def view(self, texts: Texts) -> View:
+        """The drawing, cut before and after the segment."""
+        below = (texts.add(self.text),) if self.text else ()
+        size = len(self.example.drawing.strokes)
+        cuts = {self.start: (), self.end: below}
+        cuts |= {} if self.end == size else {size: ()}
+        cuts.pop(0, None)
+        root = texts.add(wording.root(self.example.subject))
+        return View((root,), tuple(cuts), tuple(cuts.values()))
+
+
+def stroke_costs(decoder: SketchDecoder, segments: Sequence[Segment]) -> list[Floats]:
+    """What each stroke of each segment's whole drawing costs, in nats. (strokes,) each."""
     told = iter(segments)
-
-    def view(example: Example, texts: Texts, tree: Node | None) -> list[View]:  # noqa: ARG001
-        start, end, text = next(told)[1:]
-        size = len(example.drawing.strokes)
-        cuts = [(start, ()), (end, (texts.add(text),)), (size, ())]
-        kept = [cut for cut, last in zip(cuts, (0, start, end), strict=True) if cut[0] > last]
-        root = texts.add(wording.root(example.subject))
-        return [View((root,), tuple(cut for cut, _ in kept), tuple(below for _, below in kept))]
-
-    sequences = Sequences([example for example, *_ in segments], shown=view)
+    sequences = Sequences(
+        [segment.example for segment in segments],
+        shown=lambda _example, texts, _tree: [next(told).view(texts)],
+    )
     generator = torch.Generator().manual_seed(0)  # there is one view of each: nothing is drawn
-    found = np.zeros(len(segments), np.float32)
+    found: dict[int, Floats] = {}
     for index in shown(torch.split(sequences.lengths.argsort(), BATCH), "reading strokes"):
         batch = sequences.batch(index, generator, NO_AUGMENTATION)
         scored = train_decoder.score(decoder, batch)
         up = batch.rows[..., UP]  # (B, T)
-        stroke = up.cumsum(dim=1) - up  # (B, T) which stroke a row belongs to
-        start, end = torch.tensor([segments[i][1:3] for i in index.tolist()]).T[..., None]
-        inside = ((stroke >= start) & (stroke < end)).float() * batch.valid
-        cost = ((scored.offset + scored.pen) * inside).sum(dim=1) / inside.sum(dim=1)
-        found[index.numpy()] = -cost.numpy()
-    return found
+        stroke = (up.cumsum(dim=1) - up).long()  # (B, T) which one a row belongs to
+        sums = torch.zeros(len(index), int(stroke.max()) + 1)
+        sums.scatter_add_(1, stroke, (scored.offset + scored.pen) * batch.valid)
+        for i, row in zip(index.tolist(), sums.numpy(), strict=True):
+            found[i] = row[: len(segments[i].example.drawing.strokes)]
+    return [found[i] for i in range(len(segments))]
 
 
 # ---- texts ---------------------------------------------------------------------------------------
