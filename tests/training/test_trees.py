@@ -15,13 +15,15 @@ from hitree.tree import Node
 from hitree_training import data, instructions, presets, train_generator, train_scorer, trees
 from hitree_training.annotations import Step
 from hitree_training.bracketing import agreement, flat, oracle, pruned, trivial
-from hitree_training.explain import Explainer, Parsing, Rows, Told, root_text
+from hitree_training.explain import Explainer, Parsing, Told, root_text
 from hitree_training.models.generator import GeneratorPreset
 from hitree_training.models.scorer import ScorerPreset
 from hitree_training.trees import Options
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from torch import Tensor
 
     from hitree.parse import SegmentScorer
     from hitree_training.data import Example
@@ -139,11 +141,11 @@ def test_texts_are_written_for_kept_nodes_alone(
 ) -> None:
     described = []
 
-    def describe(self: Explainer, rows: Rows) -> list[Told]:  # noqa: ARG001
-        described.append(len(rows.spans))
-        return [Told(f"add part {k}", -1.0) for k in range(len(rows.spans))]
+    def likeliest(self: Explainer, context: Tensor) -> list[Told]:  # noqa: ARG001
+        described.append(len(context))
+        return [Told(f"add part {k}", -1.0) for k in range(len(context))]
 
-    monkeypatch.setattr(Explainer, "describe", describe)
+    monkeypatch.setattr(Explainer, "likeliest", likeliest)
     trees = explainer.trees(examples, Parsing(threshold=-9.0, max_nodes=3))
     assert described == [sum(len(list(tree.walk())) for tree in trees)]
     explainer.trees(examples[:1], Parsing(weights=Weights(unity=1.0, likelihood=0.1)))
@@ -154,14 +156,14 @@ def test_texts_are_written_for_kept_nodes_alone(
 def test_a_node_does_not_repeat_the_one_above(
     explainer: Explainer, examples: list[Example], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def describe(self: Explainer, rows: Rows) -> list[Told]:  # noqa: ARG001
-        return [Told("draw a head", -1.0) for _ in rows.spans]
+    def likeliest(self: Explainer, context: Tensor) -> list[Told]:  # noqa: ARG001
+        return [Told("draw a head", -1.0) for _ in context]
 
-    def best(self: Explainer, rows: Rows, width: int = 4) -> list[list[Told]]:  # noqa: ARG001
+    def best(self: Explainer, context: Tensor) -> list[list[Told]]:  # noqa: ARG001
         texts = ("draw a head", "add an eye", "add an ear", "add a nose", "add a mouth")
-        return [[Told(text, -1.0 - 0.01 * k) for k, text in enumerate(texts)] for _ in rows.spans]
+        return [[Told(text, -1.0 - 0.01 * k) for k, text in enumerate(texts)] for _ in context]
 
-    monkeypatch.setattr(Explainer, "describe", describe)
+    monkeypatch.setattr(Explainer, "likeliest", likeliest)
     monkeypatch.setattr(Explainer, "best", best)
     for root in explainer.trees(examples, Parsing(threshold=-9.0, max_nodes=5)):
         for node in root.walk():

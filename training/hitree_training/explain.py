@@ -99,7 +99,7 @@ class Explainer:
         spans = torch.from_numpy(all_spans(len(strokes)))
         bounds = torch.tensor([[0, len(strokes)]]).expand_as(spans)
         subject = subject_vectors([example]).expand(len(spans), -1)
-        found = self.describe(Rows(strokes, spans, subject, bounds))
+        found = self.likeliest(self.contexts(Rows(strokes, spans, subject, bounds)))
         texts = tuple(one.text for one in found)
         segments = self.scorer.segments(strokes, spans)
         instructions = self.scorer.texts(*token_batch(texts))
@@ -114,18 +114,24 @@ class Explainer:
         return Described(Judged(len(strokes), fits), texts)
 
     @torch.inference_mode()
-    def describe(self, rows: Rows) -> list[Told]:
-        """The likeliest text for each segment, a word at a time."""
-        context = self.generator.describe(rows.strokes, rows.spans, rows.subjects, rows.bounds)
+    def contexts(self, rows: Rows) -> Tensor:
+        """What the generator makes of segments, before it writes. (S, H)"""
+        context: Tensor = self.generator.describe(
+            rows.strokes, rows.spans, rows.subjects, rows.bounds
+        )
+        return context
+
+    @torch.inference_mode()
+    def likeliest(self, context: Tensor) -> list[Told]:
+        """A text for each of ``context`` (S, H), the likeliest word at a time."""
         found = decode.greedy(self.generator.step, context, limit=WORDS, banned=decode.ONE_SENTENCE)
         return [self._read(one) for one in found]
 
     @torch.inference_mode()
-    def best(self, rows: Rows, width: int = BEAM) -> list[list[Told]]:
-        """The ``width`` best texts for each segment, best first."""
-        context = self.generator.describe(rows.strokes, rows.spans, rows.subjects, rows.bounds)
+    def best(self, context: Tensor) -> list[list[Told]]:
+        """The `BEAM` best texts for each of ``context`` (S, H), best first."""
         found = decode.beam(
-            self.generator.step, context, limit=WORDS, width=width, banned=decode.ONE_SENTENCE
+            self.generator.step, context, limit=WORDS, width=BEAM, banned=decode.ONE_SENTENCE
         )
         return [[self._read(one) for one in beams] for beams in found]
 
@@ -135,24 +141,23 @@ class Explainer:
     def _texts(self, batch: Batch, shapes: Sequence[Node]) -> list[list[str]]:
         """The texts of trees, in preorder, written for all of them at once."""
         trees = [list(shape.walk()) for shape in shapes]
-        everywhere = [(b, node) for b, nodes in enumerate(trees) for node in nodes]
-        options: list[list[list[Told]]] = [[] for _ in trees]
-        for (b, _), told in zip(everywhere, self.describe(batch.rows(everywhere)), strict=True):
-            options[b].append([told])
-        # A wider search where it is needed: for the long sentences of whole drawings, and for the
-        # few nodes that say what another one says.
-        roots = [(b, nodes[0]) for b, nodes in enumerate(trees)]
-        for (b, _), best in zip(roots, self.best(batch.rows(roots)), strict=True):
-            options[b][0] = [Told(root_text(batch.examples[b], best[0].text), 0.0)]
+        ends = np.cumsum([len(nodes) for nodes in trees]).tolist()
+        firsts = [end - len(nodes) for end, nodes in zip(ends, trees, strict=True)]
+        context = self.contexts(batch.rows([(b, n) for b, own in enumerate(trees) for n in own]))
+        # A wide search only where it is needed: for the long sentences of whole drawings, and for
+        # the few nodes that say what another one says.
+        options = [[told] for told in self.likeliest(context)]
+        for b, best in enumerate(self.best(context[firsts])):
+            options[firsts[b]] = [Told(root_text(batch.examples[b], best[0].text), 0.0)]
+        own = [slice(first, end) for first, end in zip(firsts, ends, strict=True)]
         again = [
-            (b, nodes[index])
+            firsts[b] + index
             for b, nodes in enumerate(trees)
-            for index in repeating(nodes, [told[0].text for told in options[b]])
+            for index in repeating(nodes, [told[0].text for told in options[own[b]]])
         ]
-        if again:
-            for (b, node), best in zip(again, self.best(batch.rows(again)), strict=True):
-                options[b][node.id] = best
-        return [tell(nodes, some) for nodes, some in zip(trees, options, strict=True)]
+        for at, best in zip(again, self.best(context[again]), strict=True):
+            options[at] = best
+        return [tell(nodes, options[own[b]]) for b, nodes in enumerate(trees)]
 
 
 @dataclass(frozen=True)
