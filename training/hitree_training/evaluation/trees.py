@@ -50,7 +50,7 @@ SCORERS: Mapping[str, Weights] = {
     "texts": Weights(fit=1.0, likelihood=0.2, coherence=0.5),
     "unity": Weights(unity=1.0),
     # Tuned on valid drawings, as is the choice to serve unity alone.
-    "unity and texts": Weights(unity=1.0, fit=1.0, likelihood=1.0, coherence=0.5),
+    "unity and texts": Weights(unity=1.0, fit=1.0, likelihood=0.2, coherence=0.5),
 }
 """What a segment is worth, by name. Where a text is asked for, it is the generator's likeliest."""
 
