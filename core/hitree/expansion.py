@@ -93,10 +93,8 @@ def agreement(expansions: Sequence[Sequence[str]]) -> list[float]:
     What most of them draw is what the subject has: the choice of least expected loss, as in
     minimum Bayes risk decoding (Kumar & Byrne, 2004). By probability alone, the plainest wins.
     """
-    drawn = [frozenset(t for text in one for t in things(words(text))) for one in expansions]
-    return [
-        float(np.mean([2 * len(a & b) / max(len(a) + len(b), 1) for b in drawn])) for a in drawn
-    ]
+    sets = [frozenset(drawn(texts)) for texts in expansions]
+    return [float(np.mean([2 * len(a & b) / max(len(a) + len(b), 1) for b in sets])) for a in sets]
 
 
 def coherence(steps: Floats, parent: Floats) -> float:
@@ -107,8 +105,13 @@ def coherence(steps: Floats, parent: Floats) -> float:
 
 def redundancy(texts: Sequence[str]) -> float:
     """The share of things that were said before: 0 for "add two eyes", "add a beak and a wing"."""
-    found = [thing for text in texts for thing in things(words(text))]
+    found = drawn(texts)
     return 1 - len(set(found)) / len(found) if found else 0.0
+
+
+def drawn(texts: Sequence[str]) -> list[str]:
+    """What instructions draw, one after the other; see `things`."""
+    return [thing for text in texts for thing in things(words(text))]
 
 
 def things(text: Sequence[str]) -> list[str]:

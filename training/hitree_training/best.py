@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Self  # Any: figures and resume states are plain data
+from typing import TYPE_CHECKING, Any, Self  # Any: extras are plain data
+
+from hitree_training.checkpoint import Checkpoint
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+    from torch.optim import Optimizer
 
-    from hitree_training.checkpoint import Checkpoint
+    from hitree_training.presets import Preset
+    from hitree_training.progress import Budget
 
 
 @dataclass
@@ -22,10 +26,14 @@ class Best:
     since: int = 0  # evaluations since
 
     @classmethod
-    def resumed(cls, patience: int, before: Checkpoint | None) -> Self:
-        """As a run left it, or the beginning of one."""
+    def resumed(
+        cls, patience: int, before: Checkpoint | None, model: nn.Module, optimiser: Optimizer
+    ) -> Self:
+        """As a run left it, network and optimiser too; or the beginning of one."""
         if before is None:
             return cls(patience)
+        model.load_state_dict(before.resume["weights"])
+        optimiser.load_state_dict(before.resume["optimiser"])
         return cls(
             patience,
             before.resume["loss"],
@@ -41,9 +49,33 @@ class Best:
             self.loss, self.figures, self.since = loss, figures, 0
             self.weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
 
-    def resume(self) -> dict[str, Any]:
-        """What a checkpoint keeps beside weights and figures."""
-        return {"loss": self.loss, "since": self.since}
+    def checkpoint(
+        self,
+        name: str,
+        preset: Preset,
+        model: nn.Module,
+        optimiser: Optimizer,
+        budget: Budget,
+        *,
+        data_hash: str,
+        extras: dict[str, Any],
+    ) -> Checkpoint:
+        """The best network, to be used, and the last one, to go on from; ``name`` as in files."""
+        return Checkpoint(
+            model=name,
+            preset=preset.model_dump(),
+            weights=self.weights,
+            progress=budget.fraction,
+            step=budget.step,
+            data_hash=data_hash,
+            extras={**extras, "valid": self.figures},
+            resume={
+                "weights": model.state_dict(),
+                "optimiser": optimiser.state_dict(),
+                "loss": self.loss,
+                "since": self.since,
+            },
+        )
 
     @property
     def over(self) -> bool:

@@ -6,22 +6,21 @@ expansions of any depth.
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 
-from hitree_training import wording
-from hitree_training.data import DataError
+from hitree_training import tree_file, wording
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from hitree.text import Vocabulary
     from hitree_training.data import Example
+    from hitree_training.tree_file import Inferred
 
 PLAIN = 0.4  # share of expansions whose root says no more than the subject
 TRAIT = 0.25  # share whose root names one trait of the annotated root
@@ -56,33 +55,17 @@ def read_trees(path: Path) -> list[Expansion]:
     """The expansions of a file that `hitree-train trees` wrote.
 
     Raises:
-        DataError: a line is no tree; the message names it.
+        DataError: there is no such file, or a line is no tree; the message names it.
     """
-    found: list[Expansion] = []
-    with path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, 1):
-            try:
-                found += _expansions_of_tree(json.loads(line))
-            except (ValueError, KeyError, TypeError, IndexError) as exc:
-                raise DataError(f"{path}, line {number} is no tree: {exc!r}") from exc
-    return found
+    return [expansion for tree in tree_file.read(path) for expansion in _of_tree(tree)]
 
 
-def _expansions_of_tree(tree: dict[str, object]) -> list[Expansion]:
-    nodes = tree["nodes"]
-    if not isinstance(nodes, list):
-        raise TypeError("nodes is no list")
-    stacks: list[tuple[str, ...]] = []
-    children: list[list[str]] = [[] for _ in nodes]
-    for node in nodes:  # in preorder: parents come first
-        above = () if node["parent"] is None else stacks[node["parent"]]
-        stacks.append((*above, str(node["text"])))
-        if above:
-            children[node["parent"]].append(str(node["text"]))
-    return [
-        Expansion(str(tree["subject"]), stack, tuple(below), str(tree["kind"]))
-        for stack, below in zip(stacks, children, strict=True)
-    ]
+def _of_tree(tree: Inferred) -> Iterator[Expansion]:
+    stacks: dict[int | None, tuple[str, ...]] = {None: ()}
+    for node in tree.root.walk():
+        stacks[node.id] = (*stacks[node.parent], node.text)
+        children = tuple(child.text for child in node.children)
+        yield Expansion(tree.subject, stacks[node.id], children, tree.kind)
 
 
 def vary_root(root: str, subject: str, generator: torch.Generator) -> str:

@@ -5,27 +5,31 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Self
 
+import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from hitree_training.checkpoint import Checkpoint
+
 
 class Budget:
     """How long training goes on: minutes of wall clock, or a number of steps.
 
-    Iterating yields step numbers, starting after ``step``; `fraction` is the position in the
-    whole schedule, 0 to 1, from which learning rate and data mix follow, so that a resumed run
-    goes on where it stopped.
+    Iterating yields step numbers, starting after those of ``before``; `fraction` is the position
+    in the whole schedule, 0 to 1, from which learning rate and data mix follow, so that a resumed
+    run goes on where it stopped.
     """
 
     def __init__(
-        self, label: str, *, minutes: float | None, steps: int, step: int = 0, done: float = 0.0
+        self, label: str, *, minutes: float | None, steps: int, before: Checkpoint | None = None
     ) -> None:
-        self.step = step
-        self.fraction = done
-        self._done = done
+        """``before`` is the checkpoint that a run goes on from."""
+        self.step = before.step if before else 0
+        self.fraction = before.progress if before else 0.0
+        self._done = self.fraction
         self._minutes = minutes
         self._steps = steps
         self._bar = Progress(
@@ -36,7 +40,7 @@ class Budget:
             TimeRemainingColumn(),
             console=Console(stderr=True),
         )
-        self._task = self._bar.add_task(label, total=1.0, step=step, note="")
+        self._task = self._bar.add_task(label, total=1.0, step=self.step, note="")
 
     def __enter__(self) -> Self:
         self._start = time.monotonic()
@@ -72,3 +76,9 @@ class Budget:
         self._bar.update(self._task, note=text)
         if not self._bar.console.is_terminal:
             self._bar.console.print(f"{100 * self.fraction:5.1f} %  step {self.step}  {text}")
+
+
+def seeded(seed: int, step: int) -> torch.Generator:
+    """Randomness of one step alone, dropout's too: a run that goes on makes the same batches."""
+    torch.manual_seed(seed * 1_000_003 + step)
+    return torch.Generator().manual_seed(seed * 1_000_003 + step)

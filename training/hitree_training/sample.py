@@ -11,7 +11,7 @@ head): a second LSTM hears the same rows and is told less; what it says is moved
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 import torch
 from matplotlib.figure import Figure
@@ -19,7 +19,8 @@ from matplotlib.figure import Figure
 from hitree import stroke5
 from hitree.stroke5 import END, UP
 from hitree_training import checkpoint, data, wording
-from hitree_training.models.decoder import DecoderPreset, Head, SketchDecoder, initial_state
+from hitree_training.models.decoder import Head, initial_state
+from hitree_training.trained import network
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from hitree.drawing import Drawing
+    from hitree_training.models.decoder import SketchDecoder
 
 COLOURS = ("#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4", "#008080", "#9a6324", "#333333")
 CANVAS = -1  # the leaf of strokes that were there before
@@ -71,14 +73,7 @@ class Sampling:
 
 def load(path: Path) -> SketchDecoder:
     """The decoder of a checkpoint, ready to draw."""
-    found = checkpoint.load(path, "decoder")
-    model = SketchDecoder(
-        DecoderPreset(**found.preset),
-        token_width=found.extras["token_width"],
-        scale=found.extras["scale"],
-    )
-    model.load_state_dict(found.weights)
-    return model.eval()
+    return cast("SketchDecoder", network(checkpoint.load(path, "decoder")))
 
 
 @torch.inference_mode()
@@ -87,7 +82,8 @@ def draw(model: SketchDecoder, requests: Sequence[Request], by: Sampling) -> lis
     rows = len(requests)
     generator = torch.Generator().manual_seed(by.seed)
     courses = [_Course(request, conditions(model, request, by.told), by) for request in requests]
-    null = torch.cat([conditions(model, request, by.null)[:1] for request in requests])  # (B, C)
+    if by.guidance != 1.0:
+        null = torch.cat([conditions(model, request, by.null)[:1] for request in requests])
     heat = torch.full((rows, 1), by.temperature)
     state = away = initial_state(model.preset, rows)
     while not all(course.over for course in courses):

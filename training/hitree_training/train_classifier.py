@@ -12,17 +12,17 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch.nn import functional
 
 from hitree_training import checkpoint, data
 from hitree_training.best import Best
-from hitree_training.checkpoint import Checkpoint
 from hitree_training.ink import Augmentation, Ink
 from hitree_training.models.classifier import Classifier, ClassifierPreset, classify, pictures
-from hitree_training.progress import Budget
+from hitree_training.progress import Budget, seeded
+from hitree_training.trained import network
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from hitree_training.checkpoint import Checkpoint
     from hitree_training.data import Example
 
 WORTH = {"real": 2.0, "drawn": 1.0, "sampled": 1.0}  # of a kind, beside the root of its number
@@ -82,43 +83,19 @@ def train(options: Options) -> Checkpoint:
 
     model = Classifier(options.preset, subjects=len(subjects))
     optimiser = torch.optim.AdamW(model.parameters(), lr=options.rate, weight_decay=WEIGHT_DECAY)
-    best = Best.resumed(0, before)
-    if before:
-        model.load_state_dict(before.resume["weights"])
-        optimiser.load_state_dict(before.resume["optimiser"])
-
-    def snapshot() -> Checkpoint:
-        made = Checkpoint(
-            model="classifier",
-            preset=options.preset.model_dump(),
-            weights=best.weights,
-            progress=budget.fraction,
-            step=budget.step,
-            data_hash=hash_of_data,
-            extras={"subjects": subjects, "valid": best.figures},
-            resume={
-                "weights": model.state_dict(),  # the last ones; the best are what is used
-                "optimiser": optimiser.state_dict(),
-                **best.resume(),
-            },
-        )
-        checkpoint.save(options.out, made)
-        return made
-
-    hash_of_data = data.data_hash(examples)
+    best = Best.resumed(0, before, model, optimiser)
+    data_hash = data.data_hash(examples)
+    extras = {"subjects": subjects}
     budget = Budget(
         "classifier",
         minutes=options.minutes,
         steps=options.steps,
-        step=before.step if before else 0,
-        done=before.progress if before else 0.0,
+        before=before,
     )
     started = time.monotonic()
     with budget:
         for step in budget:
-            # Seeded step by step, so that a run that goes on makes the very same batches.
-            generator = torch.Generator().manual_seed(options.seed * 1_000_003 + step)
-            torch.manual_seed(options.seed * 1_000_003 + step)  # dropout
+            generator = seeded(options.seed, step)
             for group in optimiser.param_groups:
                 group["lr"] = options.rate * schedule(budget.fraction)
             model.train()
@@ -136,7 +113,16 @@ def train(options: Options) -> Checkpoint:
             model.temperature.fill_(figures.temperature)  # of what is kept
             best.offer(model, figures.loss, vars(figures))
             model.temperature.fill_(1.0)
-            made = snapshot()
+            made = best.checkpoint(
+                "classifier",
+                options.preset,
+                model,
+                optimiser,
+                budget,
+                data_hash=data_hash,
+                extras=extras,
+            )
+            checkpoint.save(options.out, made)
             told = "  ".join(f"{kind} {share:.3f}" for kind, share in figures.accuracy.items())
             budget.note(
                 f"train {loss.item():.3f}  valid {figures.loss:.3f}  {told}  "
@@ -148,10 +134,7 @@ def train(options: Options) -> Checkpoint:
 def load(path: Path) -> tuple[Classifier, tuple[str, ...]]:
     """The network of a checkpoint, ready to classify, and the subjects of its logits."""
     found = checkpoint.load(path, "classifier")
-    subjects = tuple(found.extras["subjects"])
-    model = Classifier(ClassifierPreset(**found.preset), subjects=len(subjects))
-    model.load_state_dict(found.weights)
-    return model.eval(), subjects
+    return cast("Classifier", network(found)), tuple(found.extras["subjects"])
 
 
 def schedule(fraction: float) -> float:

@@ -103,7 +103,7 @@ def train(options: Options) -> Checkpoint:
     start = before or (checkpoint.load(options.begin, "decoder") if options.begin else None)
     torch.manual_seed(options.seed)
     examples = [e for e in data.load(options.folder) if e.subject not in options.without]
-    inferred = tree_file.read(options.trees) if options.trees else {}
+    inferred = tree_file.by_key(options.trees) if options.trees else {}
     train_set = Sequences(examples, options.condition, inferred)
     valid_sets = held_out(options)
 
@@ -150,8 +150,7 @@ def train(options: Options) -> Checkpoint:
         "decoder",
         minutes=options.minutes,
         steps=options.steps,
-        step=before.step if before else 0,
-        done=before.progress if before else 0.0,
+        before=before,
     )
     batches = stream(train_set, budget, options.batch, generator)
     saved = time.monotonic()

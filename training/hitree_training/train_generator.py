@@ -18,10 +18,10 @@ import torch
 from hitree.text import Vocabulary
 from hitree_training import checkpoint, data
 from hitree_training.best import Best
-from hitree_training.checkpoint import Checkpoint, CheckpointError
+from hitree_training.checkpoint import CheckpointError
 from hitree_training.generator_sets import ROOT_WEIGHT, Sets
 from hitree_training.models.generator import Generator, GeneratorPreset
-from hitree_training.progress import Budget
+from hitree_training.progress import Budget, seeded
 from hitree_training.trained import network
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from hitree_training.checkpoint import Checkpoint
     from hitree_training.describing import Describing
     from hitree_training.expanding import Expanding
 
@@ -83,48 +84,23 @@ def train(options: Options) -> Checkpoint:
     optimiser = torch.optim.AdamW(
         model.parameters(), lr=options.rate, weight_decay=WEIGHT_DECAY, eps=1e-6
     )
-    best = Best.resumed(options.patience, before)
-    if before:
-        model.load_state_dict(before.resume["weights"])
-        optimiser.load_state_dict(before.resume["optimiser"])
-
-    def snapshot() -> Checkpoint:
-        made = Checkpoint(
-            model="generator",
-            preset=options.preset.model_dump(),
-            weights=best.weights,
-            progress=budget.fraction,
-            step=budget.step,
-            data_hash=sets.data_hash,
-            extras={
-                "vocabulary": sets.vocabulary.to_json(),
-                "token_width": data.token_vectors().width,
-                "subjects": sets.subjects,
-                "trees": options.trees.name if options.trees else "",
-                "valid": best.figures,
-            },
-            resume={
-                "weights": model.state_dict(),  # the last ones; the best are what is used
-                "optimiser": optimiser.state_dict(),
-                **best.resume(),
-            },
-        )
-        checkpoint.save(options.out, made)
-        return made
-
+    best = Best.resumed(options.patience, before, model, optimiser)
+    extras = {
+        "vocabulary": sets.vocabulary.to_json(),
+        "token_width": data.token_vectors().width,
+        "subjects": sets.subjects,
+        "trees": options.trees.name if options.trees else "",
+    }
     budget = Budget(
         "planner" if options.trees else "generator",
         minutes=options.minutes,
         steps=options.steps,
-        step=before.step if before else 0,
-        done=before.progress if before else 0.0,
+        before=before,
     )
     started = time.monotonic()
     with budget:
         for step in budget:
-            # Seeded step by step, so that a run that goes on makes the very same batches.
-            generator = torch.Generator().manual_seed(options.seed * 1_000_003 + step)
-            torch.manual_seed(options.seed * 1_000_003 + step)  # dropout
+            generator = seeded(options.seed, step)
             for group in optimiser.param_groups:
                 group["lr"] = options.rate * schedule(budget.fraction)
             model.train()
@@ -137,7 +113,16 @@ def train(options: Options) -> Checkpoint:
                 continue
             figures = evaluate(model, sets.held_out, sets.held_out_plans)
             best.offer(model, figures.total, vars(figures))
-            made = snapshot()
+            made = best.checkpoint(
+                "generator",
+                options.preset,
+                model,
+                optimiser,
+                budget,
+                data_hash=sets.data_hash,
+                extras=extras,
+            )
+            checkpoint.save(options.out, made)
             budget.note(
                 f"train {loss.item():.3f}  valid {figures.describe:.3f} {figures.root:.3f} "
                 f"{figures.expand:.3f}  {time.monotonic() - started:.0f} s"

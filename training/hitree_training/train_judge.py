@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ from hitree_training.pairs import token_batch
 from hitree_training.progress import Budget
 from hitree_training.segment_batches import Strokes, weights
 from hitree_training.train_generator import schedule
+from hitree_training.trained import network
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -223,10 +224,7 @@ def train(options: Options) -> Checkpoint:
 
 def load(path: Path) -> Judge:
     """The network of a checkpoint, ready to judge."""
-    found = checkpoint.load(path, "judge")
-    model = Judge(JudgePreset(**found.preset), token_width=found.extras["token_width"])
-    model.load_state_dict(found.weights)
-    return model.eval()
+    return cast("Judge", network(checkpoint.load(path, "judge")))
 
 
 def objective(model: Judge, batch: Batch) -> Tensor:

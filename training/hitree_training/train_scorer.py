@@ -19,10 +19,9 @@ import torch
 
 from hitree_training import checkpoint, data, step_spans, triplets, wording
 from hitree_training.best import Best
-from hitree_training.checkpoint import Checkpoint
 from hitree_training.models.scorer import Scorer, ScorerPreset
 from hitree_training.pairs import Pairs, token_batch
-from hitree_training.progress import Budget
+from hitree_training.progress import Budget, seeded
 from hitree_training.step_spans import StepSpans
 from hitree_training.train_generator import schedule
 from hitree_training.trained import network
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from hitree_training.checkpoint import Checkpoint
     from hitree_training.data import Example
 
 STEP_MIX = {"real": 0.4, "drawn": 0.35, "sampled": 0.25}  # of annotated drawings
@@ -97,43 +97,19 @@ def train(options: Options) -> Checkpoint:
     optimiser = torch.optim.AdamW(
         model.parameters(), lr=options.rate, weight_decay=WEIGHT_DECAY, eps=1e-6
     )
-    best = Best.resumed(options.patience, before)
-    if before:
-        model.load_state_dict(before.resume["weights"])
-        optimiser.load_state_dict(before.resume["optimiser"])
-
-    def snapshot() -> Checkpoint:
-        made = Checkpoint(
-            model="scorer",
-            preset=options.preset.model_dump(),
-            weights=best.weights,
-            progress=budget.fraction,
-            step=budget.step,
-            data_hash=hash_of_data,
-            extras={"token_width": token_width, "subjects": subjects, "valid": best.figures},
-            resume={
-                "weights": model.state_dict(),  # the last ones; the best are what is used
-                "optimiser": optimiser.state_dict(),
-                **best.resume(),
-            },
-        )
-        checkpoint.save(options.out, made)
-        return made
-
-    hash_of_data = data.data_hash(examples)
+    best = Best.resumed(options.patience, before, model, optimiser)
+    data_hash = data.data_hash(examples)
+    extras = {"token_width": token_width, "subjects": subjects}
     budget = Budget(
         "scorer",
         minutes=options.minutes,
         steps=options.steps,
-        step=before.step if before else 0,
-        done=before.progress if before else 0.0,
+        before=before,
     )
     started = time.monotonic()
     with budget:
         for step in budget:
-            # Seeded step by step, so that a run that goes on makes the very same batches.
-            generator = torch.Generator().manual_seed(options.seed * 1_000_003 + step)
-            torch.manual_seed(options.seed * 1_000_003 + step)  # dropout
+            generator = seeded(options.seed, step)
             for group in optimiser.param_groups:
                 group["lr"] = options.rate * schedule(budget.fraction)
             model.train()
@@ -147,7 +123,16 @@ def train(options: Options) -> Checkpoint:
                 continue
             figures = evaluate(model, valid, valid_spans, subjects)
             best.offer(model, figures.loss, vars(figures))
-            made = snapshot()
+            made = best.checkpoint(
+                "scorer",
+                options.preset,
+                model,
+                optimiser,
+                budget,
+                data_hash=data_hash,
+                extras=extras,
+            )
+            checkpoint.save(options.out, made)
             budget.note(
                 f"train {' '.join(f'{loss.item():.3f}' for loss in losses)}  "
                 f"valid {figures.unity:.3f} {figures.triplets:.3f}  f1 {figures.f1:.3f}  "

@@ -17,6 +17,7 @@ from hitree_training.checkpoint import CheckpointError
 from hitree_training.models.classifier import Classifier, ClassifierPreset
 from hitree_training.models.decoder import DecoderPreset, SketchDecoder
 from hitree_training.models.generator import Generator, GeneratorPreset
+from hitree_training.models.judge import Judge, JudgePreset
 from hitree_training.models.scorer import Scorer, ScorerPreset
 
 if TYPE_CHECKING:
@@ -100,6 +101,8 @@ def _new(found: Checkpoint) -> nn.Module:
         return SketchDecoder(DecoderPreset(**preset), token_width=width, scale=extras["scale"])
     if found.model == "scorer":
         return Scorer(ScorerPreset(**preset), token_width=width)
+    if found.model == "judge":
+        return Judge(JudgePreset(**preset), token_width=width)
     return Generator(
         GeneratorPreset(**preset),
         token_width=width,

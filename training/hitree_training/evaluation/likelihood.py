@@ -17,6 +17,7 @@ import torch
 
 from hitree_training import checkpoint, sample, train_decoder
 from hitree_training.data import DataError
+from hitree_training.evaluation.bootstrap import RESAMPLES, interval
 from hitree_training.sequences import NO_AUGMENTATION, Sequences, tree_view
 
 if TYPE_CHECKING:
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 CONDITIONS: tuple[Condition, ...] = ("none", "root", "stack")
-RESAMPLES = 2000  # of the bootstrap
-INTERVAL = (2.5, 97.5)  # percentiles
 BATCH = 64  # drawings
 
 # Google's decoders of these subjects give their own training class implausible likelihoods (see
@@ -235,5 +234,5 @@ def _again(values: Floats, rng: np.random.Generator) -> Floats:
 
 
 def _estimate(value: float, samples: Sequence[np.floating[Any]]) -> dict[str, float]:
-    low, high = np.percentile(samples, INTERVAL).tolist()
+    low, high = interval(samples).tolist()
     return {"mean": value, "low": low, "high": high}

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any  # Any: JSON
 import numpy as np
 import torch
 
+from hitree.telling import thing
 from hitree.text import words
 from hitree_training import decode, instructions, wording
 from hitree_training.evaluation.planned import TEMPERATURE, TOP_K, WORDS
@@ -111,8 +112,7 @@ def figures(plans: Sequence[Plan]) -> dict[str, float]:
 
 def repeats(steps: Sequence[str]) -> bool:
     """Whether two steps differ in their first word at most: "add two eyes", "put two eyes"."""
-    things = [tuple(words(step)[1:]) for step in steps]
-    return len(set(things)) < len(things)
+    return len(set(map(thing, steps))) < len(steps)
 
 
 def whole(plans: Sequence[Plan], usual: Mapping[str, frozenset[str]]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from hitree_training import data, sample
+from hitree_training.evaluation.bootstrap import RESAMPLES, interval
 from hitree_training.evaluation.likeness import likeness
 from hitree_training.evaluation.planned import Planning
 from hitree_training.models.classifier import classify, pictures
@@ -35,8 +36,6 @@ if TYPE_CHECKING:
     from hitree_training.sample import Sample
     from hitree_training.trained import Trained
 
-RESAMPLES = 2000  # of the bootstrap
-INTERVAL = (2.5, 97.5)  # percentiles
 ROWS = 350  # drawn side by side
 
 
@@ -178,7 +177,7 @@ def recognised(judge: Judge, drawings: BySubject, rng: np.random.Generator) -> d
     right = np.array([one["right"] for one in subjects.values()])
     # Drawing again from n drawings, of which a share is right, is a binomial.
     again = rng.binomial(count, right, (RESAMPLES, len(count))) / count
-    low, high = np.percentile(again.mean(axis=1), INTERVAL).tolist()
+    low, high = interval(again.mean(axis=1)).tolist()
     return {
         "drawings": int(count.sum()),
         "mean": float(right.mean()),

@@ -24,6 +24,7 @@ import torch
 from hitree.drawing import Drawing
 from hitree.segments import stroke_features
 from hitree_training import data, sample
+from hitree_training.evaluation.bootstrap import RESAMPLES, interval
 from hitree_training.evaluation.foils import Foil, Parts, opposites
 from hitree_training.pairs import token_batch
 from hitree_training.sample import Request, Sampling
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
 KINDS: tuple[Kind, ...] = ("real", "drawn")  # no sampled drawing is annotated in valid or test
 CASES = 200
 DRAWS = 3  # of every case, each of one candidate: what one draw tells is mostly luck
-RESAMPLES = 2000  # of the bootstrap
 
 Row = Literal["drawn", "turned", "untold", "human"]
 
@@ -211,5 +211,5 @@ def estimate(wins: NDArray[np.float64], seed: int) -> dict[str, Any]:
     """The mean over cases with the 95 % interval of its bootstrap."""
     rng = np.random.default_rng(seed)
     means = wins[rng.integers(0, len(wins), (RESAMPLES, len(wins)))].mean(axis=1)
-    low, high = np.percentile(means, (2.5, 97.5)).tolist()
+    low, high = interval(means).tolist()
     return {"share": float(wins.mean()), "low": low, "high": high, "cases": len(wins)}

@@ -73,7 +73,7 @@ class Held:
     @cached_property
     def trees(self) -> dict[str, Node]:
         """The trees inferred from drawings, by ``key_id``."""
-        return tree_file.read(given(self.options.trees))
+        return tree_file.by_key(given(self.options.trees))
 
     @property
     def sampling(self) -> Sampling:

@@ -29,6 +29,7 @@ from hitree.raster import render
 from hitree.segments import stroke_features
 from hitree.text import words
 from hitree_training import data, decode
+from hitree_training.evaluation.bootstrap import interval
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
 
 METRICS = ("bleu_1", "bleu_2", "rouge_l")
 RESAMPLES = 1000  # of the bootstrap over drawings
-INTERVAL = (2.5, 97.5)  # percentiles
 BEAM = 2  # sequences that a beam search keeps: chosen on valid, wider ones differ little
 LIMIT = 24  # words of an instruction at most
 CELLS = 16  # a side of the images that `Nearest` compares: coarse, so that lines need not meet
@@ -113,7 +113,7 @@ def figures(
     counts = np.array([len(part) for part in scored])
     again = np.random.default_rng(seed).integers(0, len(sums), (RESAMPLES, len(sums)))
     means = sums[again].sum(axis=1) / counts[again].sum(axis=1, keepdims=True)  # (RESAMPLES, 3)
-    low, high = np.percentile(means, INTERVAL, axis=0)
+    low, high = interval(means)
     total = sums.sum(axis=0) / counts.sum()
     return {
         "drawings": len(scored),

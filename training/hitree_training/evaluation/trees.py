@@ -12,19 +12,14 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
-from nltk.translate.bleu_score import (  # type: ignore[import-untyped]  # ships no types
-    SmoothingFunction,
-    sentence_bleu,
-)
 from rich.console import Console
 from rich.progress import track
-from rouge_score.rouge_scorer import RougeScorer  # type: ignore[import-untyped]  # ships no types
 
 from hitree.parse import PARSERS, Judged, Weights, all_spans
 from hitree.stroke5 import UP
-from hitree.text import words
 from hitree_training import train_decoder, wording
 from hitree_training.bracketing import Agreement, agreement, oracle, pruned, trivial
+from hitree_training.evaluation import texts
 from hitree_training.explain import PARSING
 from hitree_training.sequences import NO_AUGMENTATION, Sequences, View
 from hitree_training.train_scorer import bare
@@ -253,20 +248,11 @@ def at_random(found: Sequence[Pair], seed: int) -> list[Pair]:
 def sharing(found: Sequence[Pair]) -> dict[str, float]:
     """How much of parents' texts their children's texts, joined by "and", say, as in the talk.
 
-    BLEU-1 (nltk, smoothing method 1) and ROUGE-L F1 (with stemming), averaged over parents.
+    BLEU-1 and ROUGE-L as `texts.scores` takes them, averaged over parents.
     """
-    smooth = SmoothingFunction().method1
-    rouge = RougeScorer(["rougeL"], use_stemmer=True)
-    bleu, longest = [], []
-    for text, children in found:
-        parent, joined = words(text), words(" and ".join(children))
-        bleu.append(sentence_bleu([parent], joined, (1.0,), smooth))
-        longest.append(rouge.score(" ".join(parent), " ".join(joined))["rougeL"].fmeasure)
-    return {
-        "parents": len(found),
-        "bleu_1": float(np.mean(bleu)) if bleu else 0.0,
-        "rouge_l": float(np.mean(longest)) if longest else 0.0,
-    }
+    scored = [texts.scores(" and ".join(children), text) for text, children in found]
+    bleu_1, _, rouge_l = np.mean(scored, axis=0).tolist() if scored else (0.0, 0.0, 0.0)
+    return {"parents": len(found), "bleu_1": bleu_1, "rouge_l": rouge_l}
 
 
 def shown(items: Sequence[T], label: str) -> Iterable[T]:
