@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 IR_VERSION = 10  # what ONNX Runtime 1.20 still reads
 FORBIDDEN = frozenset({"Loop", "Scan", "If", "LSTM", "GRU", "RNN"})
 NOISE = 5  # uniforms a row and step of the decoder
+PEN = len(Pen._fields)
 ROWS = 3  # of the example inputs: no size that a broadcast could be mistaken for
 STROKES, TOKENS, LEVELS = 7, 6, 4  # of the example inputs
 POINTS, FEATURES = 32, 4  # of a stroke, see hitree.segments
@@ -102,9 +103,8 @@ class DecoderStep(nn.Module):
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         noise, temperature, condition, forced, force, may_end, *rest = tensors
-        row, position, start, canvas, h, c = rest
         state, segment_end = self.decoder.step(
-            State(Pen(row, position, start, canvas), h, c),
+            State(Pen(*rest[:PEN]), *rest[PEN:]),
             condition,
             noise,
             temperature,
@@ -112,7 +112,7 @@ class DecoderStep(nn.Module):
             force,
             may_end,
         )
-        return segment_end, *state.pen, state.h, state.c
+        return segment_end, *state.pen, *state[1:]
 
 
 class GeneratorStep(nn.Module):
@@ -130,7 +130,7 @@ class GeneratorStep(nn.Module):
 def decoder_step(decoder: SketchDecoder) -> tuple[bytes, bundle.StepGraph]:
     """One step of the sketch decoder, sampling inside."""
     state = initial_state(decoder.preset, 1)
-    initial = {**state.pen._asdict(), "h": state.h, "c": state.c}
+    initial = dict(zip((*Pen._fields, *State._fields[1:]), (*state.pen, *state[1:]), strict=True))
     inputs = (
         bundle.Tensor("noise", (NOISE,)),
         bundle.Tensor("temperature", (1,)),

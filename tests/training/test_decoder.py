@@ -5,17 +5,21 @@ import math
 import pytest
 import torch
 
+from hitree.drawing import CENTRE
 from hitree_training import data, presets
 from hitree_training.models.decoder import (
     DecoderPreset,
     Head,
     Matching,
     SketchDecoder,
+    State,
+    Where,
     initial_state,
     losses,
     sample_pen,
     splat,
 )
+from hitree_training.models.layout import STROKES, place_of
 from hitree_training.sequences import NO_AUGMENTATION, Batch, Sequences
 
 TINY = presets.load(DecoderPreset, "decoder-tiny")
@@ -48,14 +52,58 @@ def test_step_sees_what_training_sees(model: SketchDecoder, batch: Batch) -> Non
     """Forced through the rows, the stepwise LSTM gives the states of the teacher-forced one."""
     rows = len(batch.rows)
     condition = model.encode(batch.stacks, batch.stack_mask, batch.subject)[batch.segment]
-    whole, _ = model.lstm(torch.cat([model.observe(batch.rows), condition], dim=-1))
+    whole, where = model.states(batch.rows, condition)
+    expected = model.predict(whole, condition, where)
     state = initial_state(TINY, rows)
     inputs = step_inputs(rows) | {"force": torch.ones(rows, 1)}
     for t in range(batch.rows.shape[1]):
+        heard = model.hear(state, condition[:, t])
+        head = model.predict(heard.h, condition[:, t], heard.where)
         state, end = model.step(state, condition[:, t], **(inputs | {"forced": batch.rows[:, t]}))
         live = batch.valid[:, t] > 0
         torch.testing.assert_close(state.h[live], whole[live, t], atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(state.layout[live], where.layout[live, t], atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(head.mean[live], expected.mean[live, t], atol=1e-4, rtol=1e-4)
         assert not end.any()
+
+
+@torch.inference_mode()
+def test_a_stroke_cut_off_is_kept_as_any_other(model: SketchDecoder) -> None:
+    """A leaf that is full lifts the pen from outside; the layout must know what was drawn."""
+    condition = torch.rand(1, TINY.condition)
+
+    def after(last: list[float]) -> State:
+        """The state after a stroke of two points, the second as ``last``, and one point more."""
+        state = initial_state(TINY, 1)
+        lifted = torch.tensor([[0.0, 1, 0]])
+        for made in ([-40.0, -40, 1, 0, 0], [30.0, 0, *last], [8.0, 8, 1, 0, 0]):
+            force = {"force": torch.ones(1, 1), "forced": torch.tensor([made])}
+            state, _ = model.step(state, condition, **(step_inputs(1) | force))
+            if made[:2] == [30.0, 0]:
+                row = torch.cat([state.pen.row[:, :2], lifted], dim=1)
+                state = state._replace(pen=state.pen._replace(row=row))
+        return state
+
+    own, cut = after([0.0, 1, 0]), after([1.0, 0, 0])
+    assert torch.equal(own.strokes, cut.strokes)
+    assert own.strokes[0, :, -1].tolist() == [1.0] + [0.0] * (STROKES - 1)
+    start = torch.tensor([[CENTRE - 40, CENTRE - 40]])
+    end = start + torch.tensor([[30.0, 0]])
+    stroke = torch.cat([start, end, torch.tensor([[30 / 256, 1.0]])], dim=-1)
+    expected = model.layout.keep(place_of(start, end, stroke), model.layout.tell(condition))
+    assert torch.equal(own.strokes[:, 0], expected)
+
+
+@torch.inference_mode()
+def test_a_stroke_begins_in_the_frame_wherever_the_pen_was(model: SketchDecoder) -> None:
+    h, condition = torch.rand(2, TINY.width), torch.rand(2, TINY.condition)
+    pens = torch.tensor([[10.0, 20.0], [200.0, 250.0]])
+    h[1], condition[1] = h[0], condition[0]
+    begins, layout = torch.ones(2, 1), torch.zeros(2, TINY.layout)
+    mean = model.predict(h, condition, Where(begins, pens, layout)).mean * model.scale
+    torch.testing.assert_close(mean[0] + pens[0], mean[1] + pens[1])
+    mean = model.predict(h, condition, Where(0 * begins, pens, layout)).mean
+    torch.testing.assert_close(mean[0], mean[1])
 
 
 @torch.inference_mode()

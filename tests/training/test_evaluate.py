@@ -80,6 +80,17 @@ def test_steering_needs_a_judge_and_names_it(
     assert found["figures"]["sampling"]["guidance"] == found["guidance"] == 2.0
 
 
+def test_runs_of_a_variant_are_told_apart(small_data: Path, tmp_path: Path) -> None:
+    path = tiny_checkpoints().generator
+    asked = replace(
+        options(small_data, tmp_path / "f.json"), tables=("texts",), variants=(path, path)
+    )
+    found = evaluate.evaluate(some("generator"), ABOUT, asked)["tables"]["texts"]
+    rows = found["figures"]["kinds"]["drawn"]
+    assert list(rows)[:3] == ["strokes, run 1", "strokes, run 2", "served"]
+    assert rows["strokes, run 1"] == rows["served"]
+
+
 @pytest.mark.parametrize(
     ("names", "message"),
     [

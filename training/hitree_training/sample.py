@@ -89,10 +89,10 @@ def draw(model: SketchDecoder, requests: Sequence[Request], by: Sampling) -> lis
     while not all(course.over for course in courses):
         condition = torch.stack([course.condition for course in courses])  # (B, C)
         state = model.hear(state, condition)
-        head = model.predict(state.h, condition)
+        head = model.predict(state.h, condition, state.where)
         if by.guidance != 1.0:
             away = model.hear(away._replace(pen=state.pen), null)
-            head = guided(head, model.predict(away.h, null), by.guidance)
+            head = guided(head, model.predict(away.h, null, away.where), by.guidance)
         noise = torch.rand(rows, 5, generator=generator).clamp(min=1e-6)
         state, ends = model.act(state, head, noise, heat, *_orders(courses))
         for course, row, end in zip(courses, state.pen.row, ends.flatten().tolist(), strict=True):

@@ -216,8 +216,9 @@ def score(model: SketchDecoder, batch: Batch, extra: Matching | None = None) -> 
     """What a batch's rows cost."""
     encoded = model.encode(batch.stacks, batch.stack_mask, batch.subject)  # (S, C)
     condition = encoded[batch.segment]  # (B, T, C)
-    states = model.states(batch.rows, condition)
-    found = losses(model.predict(states, condition), batch.rows, batch.segment_end, model.scale)
+    states, where = model.states(batch.rows, condition)
+    head = model.predict(states, condition, where)
+    found = losses(head, batch.rows, batch.segment_end, model.scale)
     return Scored(
         offset=found.offset * batch.valid * (1 - batch.rows[..., END]),
         pen=found.pen * batch.valid,

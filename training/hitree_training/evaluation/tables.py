@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar  # Any: JSON
@@ -142,9 +143,12 @@ def google(held: Held) -> dict[str, Any]:
 def written(held: Held) -> dict[str, Any]:
     """How well instructions are written for annotated steps, by the generator and by variants."""
     writers: dict[str, texts.Writer] = {}
+    runs: Counter[str] = Counter()
     for path in held.options.variants:
         found = checkpoint.load(path, "generator")
-        writers[found.preset["variant"]] = _writer(Trained.of({"generator": found}))
+        variant = found.preset["variant"]
+        runs[variant] += 1
+        writers[f"{variant}, run {runs[variant]}"] = _writer(Trained.of({"generator": found}))
     if held.trained.generator:
         writers["served"] = _writer(held.trained)
     train = [example for example in data.load(held.options.folder) if example.annotation]

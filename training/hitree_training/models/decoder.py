@@ -2,11 +2,13 @@
 
 An LSTM with a mixture-density head as in sketch-rnn (Ha & Eck, "A Neural Representation of Sketch
 Drawings", 2017), conditioned on the instruction stack of the segment that is being drawn. Beside
-the last row the network sees where the pen is and where its stroke began, in the frame, and a
-coarse raster of all ink so far: what later parts must be put in relation to.
+the last row the network sees where the pen is and where its stroke began, in the frame, a coarse
+raster of all ink so far, and what it found among the finished strokes as this one began
+(`models/layout.py`): what later parts must be put in relation to. Where a stroke begins is said by
+a head of its own, as a place in the frame; all other points as offsets from the last.
 
 Shapes: B rows (sequences), T steps, H width, C condition, M mixture components, G raster cells a
-side, E width of the token vectors, L levels of a stack.
+side, E width of the token vectors, L levels of a stack, A width of the layout.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from torch.nn import functional
 
 from hitree.drawing import CENTRE, FRAME
 from hitree.stroke5 import DOWN, END, GRID, UP
+from hitree_training.models.layout import STROKES, TOLD, Layout, centred, place_of
 from hitree_training.models.text_encoder import TextEncoder
 from hitree_training.presets import Preset
 
@@ -36,6 +39,8 @@ class DecoderPreset(Preset):
     mixtures: int  # M
     raster: int  # G, cells a side
     raster_features: int  # what the raster is projected to
+    layout: int  # A, what is found among finished strokes
+    begin: int  # hidden width of the head that begins strokes
     dropout: float  # on the LSTM's output, in training
 
 
@@ -57,6 +62,15 @@ class Pen(NamedTuple):
     position: Tensor  # (B, 2) in units
     start: Tensor  # (B, 2) where the stroke at hand began, in units
     canvas: Tensor  # (B, G * G) ink
+    stroke: Tensor  # (B, 6) the one at hand, see `layout.place_of`
+
+
+class Where(NamedTuple):
+    """What the next row is set against."""
+
+    begins: Tensor  # (…, 1) 1 where it begins a stroke
+    position: Tensor  # (…, 2) where the pen is, in units
+    layout: Tensor  # (…, A) what was found among the strokes before
 
 
 class State(NamedTuple):
@@ -65,6 +79,14 @@ class State(NamedTuple):
     pen: Pen
     h: Tensor  # (B, H)
     c: Tensor  # (B, H)
+    strokes: Tensor  # (B, S, K) what is kept of the finished ones, the last first
+    told: Tensor  # (B, TOLD) what the stroke at hand is drawn under
+    layout: Tensor  # (B, A) what was found among the finished ones as it began
+
+    @property
+    def where(self) -> Where:
+        """What the next row is set against."""
+        return Where(self.pen.row[:, UP : UP + 1], self.pen.position, self.layout)
 
 
 class SketchDecoder(nn.Module):
@@ -80,10 +102,16 @@ class SketchDecoder(nn.Module):
         self.subject = nn.Linear(token_width, preset.text)
         self.condition = nn.Linear(3 * preset.text, preset.condition)
         self.raster = nn.Linear(preset.raster**2, preset.raster_features)
-        features = 5 + 2 + 2 + preset.raster_features + preset.condition
+        self.layout = Layout(preset.condition, preset.layout)
+        features = 5 + 2 + 2 + preset.raster_features + preset.condition + preset.layout
         self.lstm = nn.LSTM(features, preset.width, batch_first=True)
         self.dropout = nn.Dropout(preset.dropout)
         self.head = nn.Linear(preset.width + preset.condition, 6 * preset.mixtures + 4)
+        self.begin = nn.Sequential(
+            nn.Linear(preset.width + preset.condition + preset.layout, preset.begin),
+            nn.ReLU(),
+            nn.Linear(preset.begin, 6 * preset.mixtures),
+        )
 
     # ---- condition -------------------------------------------------------------------------
 
@@ -113,19 +141,19 @@ class SketchDecoder(nn.Module):
 
         ``condition`` (B, T, C) is the condition that each row is drawn under.
         """
-        return self.predict(self.states(rows, condition), condition)
+        hidden, where = self.states(rows, condition)
+        return self.predict(hidden, condition, where)
 
-    def states(self, rows: Tensor, condition: Tensor) -> Tensor:
-        """The LSTM's output (B, T, H) before each row of ``rows`` (B, T, 5)."""
-        hidden, _ = self.lstm(torch.cat([self.observe(rows), condition], dim=-1))
-        dropped: Tensor = self.dropout(hidden)
-        return dropped
+    def states(self, rows: Tensor, condition: Tensor) -> tuple[Tensor, Where]:
+        """The LSTM's output (B, T, H) before each row of ``rows`` (B, T, 5), and where it is."""
+        seen, where = self.observe(rows, condition)
+        hidden, _ = self.lstm(seen)
+        return self.dropout(hidden), where
 
-    def observe(self, rows: Tensor) -> Tensor:
-        """What is seen before each row of (B, T, 5): (B, T, features without the condition)."""
+    def observe(self, rows: Tensor, condition: Tensor) -> tuple[Tensor, Where]:
+        """What the LSTM is shown before each row of (B, T, 5): (B, T, features)."""
         B = len(rows)
-        first = initial_pen(B, self.preset.raster)
-        before = torch.cat([first.row[:, None], rows[:, :-1]], dim=1)
+        before = torch.cat([initial_pen(B, self.preset.raster).row[:, None], rows[:, :-1]], dim=1)
         position = CENTRE + before[..., :2].cumsum(dim=1)  # (B, T, 2), where the pen is
         begins = functional.pad(before[:, :-1, UP], (1, 0), value=1.0)  # this point begins a stroke
         begins[:, 0] = 1.0
@@ -134,24 +162,51 @@ class SketchDecoder(nn.Module):
         inked = functional.pad(before[:, :-1, DOWN], (1, 0))  # the pen was down on the way here
         ink = splat(position - before[..., :2], position, inked, self.preset.raster)
         ink[:, 0] = 0  # the pen starts lifted
-        return self._features(before, position, start, ink.cumsum(dim=1))
+        layout = self.layout(rows, position, condition)
+        seen = self._features(before, position, start, ink.cumsum(dim=1), condition, layout)
+        return seen, Where(before[..., UP : UP + 1], position, layout)
 
-    def _features(self, row: Tensor, position: Tensor, start: Tensor, canvas: Tensor) -> Tensor:
+    def _features(
+        self,
+        row: Tensor,
+        position: Tensor,
+        start: Tensor,
+        canvas: Tensor,
+        condition: Tensor,
+        layout: Tensor,
+    ) -> Tensor:
         scaled = torch.cat([row[..., :2] / self.scale, row[..., 2:]], dim=-1)
         view = torch.relu(self.raster(torch.tanh(canvas)))
-        place = (position - CENTRE) / CENTRE
-        return torch.cat([scaled, place, (position - start) / CENTRE, view], dim=-1)
+        from_start = (position - start) / CENTRE
+        return torch.cat([scaled, centred(position), from_start, view, condition, layout], dim=-1)
 
-    def predict(self, h: Tensor, condition: Tensor) -> Head:
+    def predict(self, h: Tensor, condition: Tensor, where: Where) -> Head:
         """Turn the LSTM's output (…, H) into the distribution of the next row."""
         M = self.preset.mixtures
-        out = self.head(torch.cat([h, condition], dim=-1))
-        mixture, mx, my, sx, sy, r, rest = torch.split(out, [M] * 6 + [4], dim=-1)
+        told = torch.cat([h, condition], dim=-1)
+        out, rest = torch.split(self.head(told), [6 * M, 4], dim=-1)
+        if h.dim() == 3:  # in training: only one row in ten begins a stroke
+            first = where.begins[..., 0] > 0
+            begun = self._begun(told[first], where.position[first], where.layout[first])
+            out = out.index_put((first,), begun)
+        else:
+            begun = self._begun(told, where.position, where.layout)
+            out = torch.where(where.begins > 0, begun, out)
+        mx, my, mixture, sx, sy, r = torch.split(out, [M] * 6, dim=-1)
         sigma = torch.exp(torch.stack([sx, sy], dim=-1)) + SIGMA_FLOOR / self.scale
         mean = torch.stack([mx, my], dim=-1)
         # A correlation near 1 makes the density of a point on the line explode.
         rho = 0.95 * torch.tanh(r)
         return Head(mixture, mean, sigma, rho, rest[..., :3], rest[..., 3])
+
+    def _begun(self, told: Tensor, position: Tensor, layout: Tensor) -> Tensor:
+        """A stroke begins somewhere in the frame, wherever the pen was lifted: (…, 6 M)."""
+        M = self.preset.mixtures
+        said = self.begin(torch.cat([told, layout], dim=-1))
+        x, y, spread = torch.split(said, [M, M, 4 * M], dim=-1)
+        away = (position - CENTRE) / self.scale
+        frame = CENTRE / self.scale
+        return torch.cat([x * frame - away[..., :1], y * frame - away[..., 1:], spread], dim=-1)
 
     # ---- drawing ---------------------------------------------------------------------------
 
@@ -172,15 +227,25 @@ class SketchDecoder(nn.Module):
         ``may_end`` (B, 1) is 1. Returns the state and ``segment_end`` (B, 1).
         """
         heard = self.hear(state, condition)
-        head = self.predict(heard.h, condition)
+        head = self.predict(heard.h, condition, heard.where)
         return self.act(heard, head, noise, temperature, forced, force, may_end)
 
     def hear(self, state: State, condition: Tensor) -> State:
-        """Let the LSTM see the last row under ``condition`` (B, C); the pen stays where it is."""
+        """Let the LSTM see the last row under ``condition`` (B, C); the pen stays where it is.
+
+        Whoever lifted the pen, a stroke that is over by then is kept.
+        """
         pen = state.pen
-        seen = self._features(pen.row, pen.position, pen.start, pen.canvas)
-        h, c = self._cell(torch.cat([seen, condition], dim=-1), state.h, state.c)
-        return State(pen, h, c)
+        lifted = pen.row[:, UP : UP + 1] > 0
+        place = place_of(pen.start, pen.position, pen.stroke)
+        last = self.layout.keep(place, state.told).unsqueeze(1)  # (B, 1, K)
+        more = torch.cat([last, state.strokes[:, : STROKES - 1]], dim=1)
+        strokes = torch.where(lifted.unsqueeze(-1), more, state.strokes)
+        found = self.layout.look(condition, pen.position, strokes)
+        layout = torch.where(lifted, found, state.layout)
+        seen = self._features(pen.row, pen.position, pen.start, pen.canvas, condition, layout)
+        h, c = self._cell(seen, state.h, state.c)
+        return State(pen, h, c, strokes, self.layout.tell(condition), layout)
 
     def act(
         self,
@@ -216,13 +281,21 @@ def initial_pen(rows: int, raster: int) -> Pen:
     row = torch.zeros(rows, 5)
     row[:, UP] = 1
     centre = torch.full((rows, 2), CENTRE)
-    return Pen(row, centre, centre.clone(), torch.zeros(rows, raster**2))
+    stroke = torch.zeros(rows, 6)
+    return Pen(row, centre, centre.clone(), torch.zeros(rows, raster**2), stroke)
 
 
 def initial_state(preset: DecoderPreset, rows: int) -> State:
     """The state before the first row."""
     zero = torch.zeros(rows, preset.width)
-    return State(initial_pen(rows, preset.raster), zero, zero.clone())
+    return State(
+        initial_pen(rows, preset.raster),
+        h=zero,
+        c=zero.clone(),
+        strokes=torch.zeros(rows, STROKES, 2 * preset.layout + 1),
+        told=torch.zeros(rows, TOLD),
+        layout=torch.zeros(rows, preset.layout),
+    )
 
 
 def move(pen: Pen, row: Tensor, raster: int) -> Pen:
@@ -230,8 +303,16 @@ def move(pen: Pen, row: Tensor, raster: int) -> Pen:
     position = pen.position + row[:, :2]
     inked = pen.row[:, DOWN]  # (B,) the pen was down on the way
     ink = splat(pen.position, position, inked, raster)
-    start = torch.where(pen.row[:, UP : UP + 1] > 0, position, pen.start)
-    return Pen(row, position, start, pen.canvas + ink * (1 - row[:, END : END + 1]))
+    canvas = pen.canvas + ink * (1 - row[:, END : END + 1])
+    begins = pen.row[:, UP : UP + 1] > 0
+    start = torch.where(begins, position, pen.start)
+    low, high, length, there = torch.split(pen.stroke, [2, 2, 1, 1], dim=-1)
+    low = torch.where(begins, position, torch.minimum(low, position))
+    high = torch.where(begins, position, torch.maximum(high, position))
+    way = row[:, :2].abs().sum(dim=-1, keepdim=True) / FRAME
+    length = torch.where(begins, 0.0, length + way)
+    stroke = torch.cat([low, high, length, torch.ones_like(there)], dim=-1)
+    return Pen(row, position, start, canvas, stroke)
 
 
 def splat(origin: Tensor, target: Tensor, inked: Tensor, raster: int) -> Tensor:
