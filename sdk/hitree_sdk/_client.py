@@ -38,6 +38,7 @@ class Client:
         api_key: str | None = None,
         timeout: float | None = None,
         ca_file: str | os.PathLike[str] | None = None,
+        cert_file: str | os.PathLike[str] | None = None,
         retries: int = 2,
         transport: Transport | None = None,
     ) -> None:
@@ -48,6 +49,8 @@ class Client:
             api_key: sent as a bearer token; default HITREE_API_KEY.
             timeout: seconds for calls that name none; default HITREE_TIMEOUT, else 60.
             ca_file: PEM certificates to trust instead of the system's.
+            cert_file: PEM file of the client's own certificate and its private key, for a service
+                that asks for one.
             retries: how often a call that failed in passing is tried again, 0 to 10.
             transport: carries the calls instead of a connection of the client's own.
 
@@ -56,7 +59,12 @@ class Client:
             MissingPackage: the embedded engine is not installed.
         """
         self._config = _config.resolve(
-            url, api_key=api_key, timeout=timeout, ca_file=ca_file, retries=retries
+            url,
+            api_key=api_key,
+            timeout=timeout,
+            ca_file=ca_file,
+            cert_file=cert_file,
+            retries=retries,
         )
         self._transport = transport or connect(self._config)
 

@@ -44,6 +44,7 @@ class Config:
     retries: int  # how often a call is tried again
     api_key: str | None = None  # sent as a bearer token
     ca: str | None = None  # PEM certificates to trust instead of the system's
+    cert: Path | None = None  # PEM file of the client's own certificate and private key
 
 
 def resolve(
@@ -52,6 +53,7 @@ def resolve(
     api_key: str | None = None,
     timeout: float | None = None,
     ca_file: str | os.PathLike[str] | None = None,
+    cert_file: str | os.PathLike[str] | None = None,
     retries: int = 2,
     environ: Mapping[str, str] | None = None,
 ) -> Config:
@@ -59,7 +61,8 @@ def resolve(
 
     Raises:
         InvalidInput: a URL of another scheme or without a host, a timeout that is no positive
-            number of seconds, retries outside 0 to 10, a CA file that cannot be read.
+            number of seconds, retries outside 0 to 10, a CA or certificate file that cannot be
+            read.
     """
     env = os.environ if environ is None else environ
     scheme, address = _address(url or env.get("HITREE_URL") or EMBEDDED)
@@ -76,6 +79,7 @@ def resolve(
         retries=retries,
         api_key=api_key or env.get("HITREE_API_KEY") or None,
         ca=None if ca_file is None else _ca(Path(ca_file), scheme),
+        cert=None if cert_file is None else _cert(Path(cert_file), scheme),
     )
 
 
@@ -130,9 +134,24 @@ def _target(parts: SplitResult, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def _ca(path: Path, scheme: Scheme) -> str:
+def _cert(path: Path, scheme: Scheme) -> Path:
+    _check_secure(scheme, "cert_file")
+    try:
+        ssl.create_default_context().load_cert_chain(path)
+    except OSError as exc:  # an SSLError is one
+        raise InvalidInput(
+            f"the file {path} is no PEM file of a certificate and its private key: {exc}"
+        ) from exc
+    return path
+
+
+def _check_secure(scheme: Scheme, name: str) -> None:
     if scheme not in ("grpcs", "https"):
-        raise InvalidInput(f"ca_file is for grpcs:// and https://, the URL is of {scheme}")
+        raise InvalidInput(f"{name} is for grpcs:// and https://, the URL is of {scheme}")
+
+
+def _ca(path: Path, scheme: Scheme) -> str:
+    _check_secure(scheme, "ca_file")
     try:
         text = path.read_text("ascii")
         ssl.create_default_context(cadata=text)

@@ -120,7 +120,8 @@ def _async_channel(config: Config) -> grpc.aio.Channel:
 
 
 def _trust(config: Config) -> grpc.ChannelCredentials:
-    return grpc.ssl_channel_credentials(config.ca.encode() if config.ca else None)
+    own = config.cert.read_bytes() if config.cert else None  # certificate and key: both are found
+    return grpc.ssl_channel_credentials(config.ca.encode() if config.ca else None, own, own)
 
 
 def _metadata(config: Config) -> tuple[tuple[str, str], ...]:

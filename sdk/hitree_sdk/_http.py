@@ -228,6 +228,9 @@ def _headers(config: Config) -> dict[str, str]:
 
 
 def _trust(config: Config) -> ssl.SSLContext | bool:
-    if config.ca is None:
+    if config.ca is None and config.cert is None:
         return True
-    return ssl.create_default_context(cadata=config.ca)
+    context = ssl.create_default_context(cadata=config.ca)
+    if config.cert is not None:
+        context.load_cert_chain(config.cert)
+    return context

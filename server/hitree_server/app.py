@@ -25,6 +25,7 @@ from hitree_server.metrics import Metrics
 from hitree_server.rpc.server import RpcServer
 from hitree_server.service import Service
 from hitree_server.settings import Settings
+from hitree_server.tls import Tls
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -48,6 +49,7 @@ class App:
         self.settings = settings
         self.metrics = Metrics()
         self.service = Service(settings, self.metrics)
+        self.tls = Tls.of(settings)
         self.stopping = asyncio.Event()  # set it to have the process drain and stop
         self.hurry = asyncio.Event()  # set it to have draining not wait
         self._open_backend = open_backend
@@ -74,7 +76,8 @@ class App:
         """
         if self._rpc is not None:
             return
-        self._rpc = RpcServer(self.service, self.settings.host, self.settings.grpc_port)
+        settings = self.settings
+        self._rpc = RpcServer(self.service, settings.host, settings.grpc_port, self.tls)
         await self._rpc.start()
         try:
             self._backend = await asyncio.to_thread(self._open_backend, self.settings)
@@ -184,6 +187,7 @@ def http_server(app: App) -> HttpServer:
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=1,  # what runs had its time while draining
+        **(app.tls.uvicorn() if app.tls else {}),
     )
     return HttpServer(config)
 

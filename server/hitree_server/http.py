@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from hitree.codec import error_to_wire, from_json, to_json
-from hitree.errors import HiTreeError, InternalError, InvalidInput
+from hitree.errors import HiTreeError, InternalError, InvalidInput, Unauthenticated
 from hitree.limits import LIMITS
 from hitree.v1 import hitree_pb2 as pb
 from hitree_server import openapi
@@ -35,7 +37,8 @@ with warnings.catch_warnings():
     from bentoml import service as bento_service
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+    from contextlib import AbstractContextManager
 
     from google.protobuf.message import Message
     from starlette.requests import Request
@@ -49,6 +52,7 @@ if TYPE_CHECKING:
 _M = TypeVar("_M", bound="Message")
 
 PREFIX = "/v1"
+AUTHORIZATION, RETRY_AFTER = "authorization", "retry-after"
 WEB = Path(__file__).parent / "web"
 
 OPERATIONS = (
@@ -101,7 +105,8 @@ def door(app: App) -> Any:
         async def __is_ready__(self) -> bool:
             return app.ready
 
-    mounted = asgi_app(endpoints(app.service), path="/")(HiTree)
+    origins = [origin.strip() for origin in app.settings.cors_origins.split(",") if origin.strip()]
+    mounted = asgi_app(endpoints(app.service, origins), path="/")(HiTree)
     return bento_service(
         mounted,
         name="hitree",
@@ -112,8 +117,8 @@ def door(app: App) -> Any:
     )
 
 
-def endpoints(service: Service) -> Starlette:
-    """The door's routes over a service."""
+def endpoints(service: Service, origins: Sequence[str] = ()) -> Starlette:
+    """The door's routes over a service; pages of ``origins`` may call as well as our own."""
     document = openapi.document(OPERATIONS)
 
     async def describe(_: Request) -> Response:
@@ -138,6 +143,17 @@ def endpoints(service: Service) -> Starlette:
             Route("/metrics", metrics),
             Mount("/", StaticFiles(directory=WEB, html=True)),
         ],
+        middleware=[
+            Middleware(
+                CORSMiddleware,
+                allow_origins=origins,
+                allow_methods=["GET", "POST"],
+                allow_headers=[AUTHORIZATION, "content-type", REQUEST_ID, TIMEOUT],
+                expose_headers=[REQUEST_ID, RETRY_AFTER],
+            )
+        ]
+        if origins
+        else [],
         exception_handlers={
             HiTreeError: _refuse,
             HTTPException: _refuse_route,
@@ -154,7 +170,7 @@ def _unary(operation: Operation, service: Service) -> Handler:
 
     async def handle(request: Request) -> Response:
         call = _call(request)
-        with observed(operation.name, call, service.metrics):
+        with observed(operation.name, call, service.metrics), _admitted(request, service):
             reply = await answer(await _message(request, operation.request), call)
         return JSONResponse(to_json(reply), headers={REQUEST_ID: call.request_id})
 
@@ -174,7 +190,7 @@ def _streaming(operation: Operation, service: Service) -> Handler:
 async def _chunks(
     operation: Operation, request: Request, call: Call, service: Service
 ) -> AsyncGenerator[bytes]:
-    with observed(operation.name, call, service.metrics):
+    with observed(operation.name, call, service.metrics), _admitted(request, service):
         message = await _message(request, operation.request)
         async with aclosing(service.streams[operation.name](message, call)) as events:
             async for event in events:
@@ -218,6 +234,10 @@ def _call(request: Request) -> Call:
     return call
 
 
+def _admitted(request: Request, service: Service) -> AbstractContextManager[str]:
+    return service.access.admitted(request.headers.get(AUTHORIZATION, ""))
+
+
 async def _message(request: Request, message_class: type[_M]) -> _M:
     """The request's body as a message; a GET has none.
 
@@ -243,7 +263,9 @@ async def _message(request: Request, message_class: type[_M]) -> _M:
 
 def error_response(error: HiTreeError, status: int | None = None) -> Response:
     """The error body that every refusal has, with a ``Retry-After`` where there is a hint."""
-    headers = {} if error.retry_after is None else {"retry-after": _seconds(error.retry_after)}
+    headers = {} if error.retry_after is None else {RETRY_AFTER: _seconds(error.retry_after)}
+    if isinstance(error, Unauthenticated):
+        headers["www-authenticate"] = "Bearer"
     body = {"error": to_json(error_to_wire(error))}
     return JSONResponse(body, status or error.http_status, headers)
 

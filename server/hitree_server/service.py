@@ -20,6 +20,7 @@ from hitree.limits import LIMITS
 from hitree.text import check_text
 from hitree.v1 import hitree_pb2 as pb
 from hitree_server import intake
+from hitree_server.access import Access
 from hitree_server.annotator import ScoreItem
 from hitree_server.calls import internal_error
 from hitree_server.drawing import Job, draw
@@ -50,6 +51,7 @@ class Service:
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self.metrics = metrics
+        self.access = Access.of(settings)  # asked by the doors; who embeds the service may call
         self._workers = Workers(settings.model_workers, settings.model_queue, metrics)
         self._backend: Backend | None = None
         self._closed = False

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from importlib import resources
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from hitree.errors import InvalidInput, MissingPackage
@@ -36,8 +36,23 @@ class Settings(BaseSettings):
     max_rows: int = Field(64, ge=1, le=4096)  # rows of the running batch
     queue_limit: int = Field(256, ge=1)  # drawings that may wait
     drain_seconds: float = Field(30, ge=0)  # how long running drawings may go on after SIGTERM
+    tls_cert: Path | None = None  # PEM chain of both doors; None: they speak in the clear
+    tls_key: Path | None = None  # PEM private key that goes with it
+    tls_client_ca: Path | None = None  # PEM authority of clients' certificates; None: none needed
+    api_keys_file: Path | None = None  # file of API keys, "name key" a line; None: anybody may call
+    key_calls: int = Field(0, ge=0)  # calls of one key at a time; 0: no limit
+    key_rate: float = Field(0, ge=0, allow_inf_nan=False)  # calls of one key a second; 0: no limit
+    cors_origins: str = ""  # origins whose pages may call over HTTP, by commas; "*": any
     log_level: LogLevel = "info"
     log_format: Literal["auto", "text", "json"] = "auto"  # auto: text on a terminal, else JSON
+
+    @model_validator(mode="after")
+    def _tls_is_whole(self) -> Self:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("tls_cert and tls_key go together; give both or neither")
+        if self.tls_client_ca is not None and self.tls_cert is None:
+            raise ValueError("tls_client_ca needs tls_cert and tls_key")
+        return self
 
     @classmethod
     def of(cls, **arguments: object) -> Settings:
@@ -74,5 +89,6 @@ def _explain(exc: ValidationError) -> str:
     errors = [(".".join(map(str, error["loc"])), error["msg"]) for error in exc.errors()]
     known = ", ".join(Settings.model_fields)
     return (
-        "; ".join(f"setting {name}: {message}" for name, message in errors) + f" (known: {known})"
+        "; ".join(f"setting {name}: {message}" if name else message for name, message in errors)
+        + f" (known: {known})"
     )

@@ -68,6 +68,8 @@ def test_addresses(url: str, address: str) -> None:
         {"retries": 2.5},
         {"ca_file": "ca.pem"},
         {"url": "grpcs://a", "ca_file": "/nowhere/ca.pem"},
+        {"cert_file": "own.pem"},
+        {"url": "grpcs://a", "cert_file": "/nowhere/own.pem"},
         {"environ": {"HITREE_TIMEOUT": "soon"}},
         {"environ": {"HITREE_TIMEOUT": "-1"}},
     ],

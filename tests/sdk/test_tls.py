@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 AUTHORITY = trustme.CA()
 LEAF = AUTHORITY.issue_cert("localhost", "127.0.0.1")
+OWN = AUTHORITY.issue_cert("client@here")
 SUBJECTS = pb.SubjectsResponse(subjects=["cat"])
 
 
@@ -48,9 +49,29 @@ def ca_file(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def cert_file(tmp_path: Path) -> Path:
+    path = tmp_path / "own.pem"
+    OWN.private_key_and_cert_chain_pem.write_to_path(path)
+    return path
+
+
+@pytest.fixture
 def https() -> Iterator[str]:
+    yield from serve_https(asks=False)
+
+
+@pytest.fixture
+def https_that_asks() -> Iterator[str]:
+    yield from serve_https(asks=True)
+
+
+def serve_https(*, asks: bool) -> Iterator[str]:
+    """A server; where it ``asks``, clients must show a certificate."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     LEAF.configure_cert(context)
+    if asks:
+        AUTHORITY.configure_trust(context)
+        context.verify_mode = ssl.CERT_REQUIRED
     with HTTPServer(("127.0.0.1", 0), Handler) as server:
         server.socket = context.wrap_socket(server.socket, server_side=True)
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
@@ -62,6 +83,16 @@ def https() -> Iterator[str]:
 
 @pytest.fixture
 def grpcs() -> Iterator[str]:
+    yield from serve_grpcs(asks=False)
+
+
+@pytest.fixture
+def grpcs_that_asks() -> Iterator[str]:
+    yield from serve_grpcs(asks=True)
+
+
+def serve_grpcs(*, asks: bool) -> Iterator[str]:
+    """The same over gRPC."""
     answer = grpc.unary_unary_rpc_method_handler(
         lambda *_: SUBJECTS,
         request_deserializer=pb.SubjectsRequest.FromString,
@@ -69,7 +100,8 @@ def grpcs() -> Iterator[str]:
     )
     service = grpc.method_handlers_generic_handler("hitree.v1.HiTree", {"Subjects": answer})
     chain = b"".join(blob.bytes() for blob in LEAF.cert_chain_pems)
-    secret = grpc.ssl_server_credentials([(LEAF.private_key_pem.bytes(), chain)])
+    authority = AUTHORITY.cert_pem.bytes() if asks else None
+    secret = grpc.ssl_server_credentials([(LEAF.private_key_pem.bytes(), chain)], authority, asks)
     with ThreadPoolExecutor(2) as pool:
         server = grpc.server(pool, handlers=[service])
         port = server.add_secure_port("127.0.0.1:0", secret)
@@ -93,5 +125,23 @@ async def test_a_certificate_that_nobody_vouches_for(
 ) -> None:
     client = twin.connect(request.getfixturevalue(door), retries=0)
     with pytest.raises(Unavailable, match="check HITREE_URL"):
+        await twin.call(client, "subjects")
+    await twin.call(client, "close")
+
+
+@pytest.mark.parametrize("door", ["https_that_asks", "grpcs_that_asks"])
+async def test_a_certificate_of_the_clients_own(
+    twin: SyncTwin | AsyncTwin,
+    door: str,
+    ca_file: Path,
+    cert_file: Path,
+    request: pytest.FixtureRequest,
+) -> None:
+    url = request.getfixturevalue(door)
+    client = twin.connect(url, ca_file=ca_file, cert_file=cert_file)
+    assert await twin.call(client, "subjects") == ["cat"]
+    await twin.call(client, "close")
+    client = twin.connect(url, ca_file=ca_file, retries=0)
+    with pytest.raises(Unavailable):
         await twin.call(client, "subjects")
     await twin.call(client, "close")

@@ -11,11 +11,15 @@ from hitree.errors import BY_REASON
 from hitree.limits import LIMITS
 from hitree_server import openapi
 from hitree_server.http import OPERATIONS, error_response
+from server.conftest import settings_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractAsyncContextManager
 
-    from server.conftest import Serving
+    from server.conftest import Fakes, Serving
+
+    NewServer = Callable[..., AbstractAsyncContextManager[Serving]]
 
 LINES = {"strokes": [[[10, 10], [20, 20]], [[30, 10], [40, 20]]]}
 
@@ -273,3 +277,24 @@ TYPES = {
     "boolean": lambda value, *_: isinstance(value, bool),
     "null": lambda value, *_: value is None,
 }
+
+
+async def test_pages_of_other_origins_may_call_where_a_setting_says_so(
+    fakes: Fakes, new_server: NewServer
+) -> None:
+    mine, other = "https://app.example", "https://evil.example"
+    async with new_server(fakes, settings_of(cors_origins=f"{mine}, http://b")) as server:
+        for origin, allowed in ((mine, mine), (other, None)):
+            asked = {"origin": origin, "access-control-request-method": "POST"}
+            asked["access-control-request-headers"] = "authorization,content-type"
+            before = await server.http.options("/v1/plan", headers=asked)
+            assert before.headers.get("access-control-allow-origin") == allowed
+            reply = await server.http.get("/v1/subjects", headers={"origin": origin})
+            assert reply.headers.get("access-control-allow-origin") == allowed
+            assert "x-request-id" in reply.headers["access-control-expose-headers"]
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_by_default_only_our_own_page_calls(shared_server: Serving) -> None:
+    reply = await shared_server.http.get("/v1/subjects", headers={"origin": "https://app.example"})
+    assert "access-control-allow-origin" not in reply.headers

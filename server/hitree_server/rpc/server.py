@@ -18,6 +18,7 @@ from hitree_server.rpc.service import HiTreeServicer
 
 if TYPE_CHECKING:
     from hitree_server.service import Service
+    from hitree_server.tls import Tls
 
 HITREE = pb.DESCRIPTOR.services_by_name["HiTree"].full_name
 _SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -28,13 +29,18 @@ _OPTIONS = (
     ("grpc.max_receive_message_length", 2 * LIMITS.message_bytes),
     ("grpc.max_send_message_length", LIMITS.message_bytes),
     ("grpc.so_reuseport", 0),  # else a second server shares the port without a word
+    ("grpc.max_concurrent_streams", 1024),  # of a connection; its client holds the rest back
+    ("grpc.keepalive_time_ms", 60_000),  # a client that vanished is found out within two minutes
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),  # as often as clients may ping
 )
 
 
 class RpcServer:
     """Listens on a port from its making; answers health checks from `start` on."""
 
-    def __init__(self, service: Service, host: str, port: int) -> None:
+    def __init__(self, service: Service, host: str, port: int, tls: Tls | None = None) -> None:
         """Bind ``host:port``; port 0 takes any free one, see ``port``.
 
         Raises:
@@ -48,7 +54,10 @@ class RpcServer:
         reflection.enable_server_reflection((*names, reflection.SERVICE_NAME), self._server)
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         try:
-            self.port = self._server.add_insecure_port(address)
+            if tls is None:
+                self.port = self._server.add_insecure_port(address)
+            else:
+                self.port = self._server.add_secure_port(address, tls.grpc())
         except RuntimeError as exc:
             raise PortBusy(
                 f"the gRPC port {port} on {host} cannot be opened, another process may listen "

@@ -15,6 +15,7 @@ from hitree_server.rpc.errors import abort
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+    from contextlib import AbstractContextManager
 
     import grpc
 
@@ -26,6 +27,7 @@ _Request = TypeVar("_Request")
 _Reply = TypeVar("_Reply")
 
 REQUEST_ID = "x-request-id"
+AUTHORIZATION = "authorization"
 
 
 class HiTreeServicer(pb_grpc.HiTreeServicer):
@@ -80,7 +82,7 @@ class HiTreeServicer(pb_grpc.HiTreeServicer):
     ) -> _Reply:
         call = await _call(context)
         try:
-            with observed(method, call, self._service.metrics):
+            with observed(method, call, self._service.metrics), self._admitted(context):
                 _check_read(request)
                 return await answer(request, call)
         except HiTreeError as exc:
@@ -96,13 +98,16 @@ class HiTreeServicer(pb_grpc.HiTreeServicer):
         """Write what ``answer`` yields; a client that leaves cancels this, and so the drawing."""
         call = await _call(context)
         try:
-            with observed(method, call, self._service.metrics):
+            with observed(method, call, self._service.metrics), self._admitted(context):
                 _check_read(request)
                 async with aclosing(answer(request, call)) as events:
                     async for event in events:
                         await context.write(event)
         except HiTreeError as exc:
             await abort(context, exc)
+
+    def _admitted(self, context: Context) -> AbstractContextManager[str]:
+        return self._service.access.admitted(_sent(context, AUTHORIZATION))
 
 
 def _check_read(request: object) -> None:
@@ -112,9 +117,12 @@ def _check_read(request: object) -> None:
 
 
 async def _call(context: Context) -> Call:
-    sent = dict(context.invocation_metadata() or ())
-    call = Call.of(
-        "grpc", request_id=str(sent.get(REQUEST_ID, "")), timeout=context.time_remaining()
-    )
+    asked = _sent(context, REQUEST_ID)
+    call = Call.of("grpc", request_id=asked, timeout=context.time_remaining())
     await context.send_initial_metadata(((REQUEST_ID, call.request_id),))
     return call
+
+
+def _sent(context: Context, name: str) -> str:
+    """What the caller sent under a name; empty where it sent nothing."""
+    return str(dict(context.invocation_metadata() or ()).get(name, ""))
