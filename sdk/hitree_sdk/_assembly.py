@@ -1,4 +1,8 @@
-"""A sketch put together from the events of a stream; no I/O."""
+"""A sketch put together from the events of a stream, and the request for what is missing; no I/O.
+
+A stream that broke is taken up by another one, which begins with ``started`` and ``plan`` again:
+what the reader has been told is not told twice.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +11,16 @@ from typing import TYPE_CHECKING, assert_never
 import numpy as np
 
 from hitree import codec, events
+from hitree.drawing import Drawing
 from hitree.errors import Cancelled, HiTreeError, Unavailable
+from hitree.v1 import hitree_pb2 as pb
 from hitree_sdk._sketch import Sketch
 
 if TYPE_CHECKING:
     from hitree.drawing import Stroke
     from hitree.tree import Plan
-    from hitree.v1 import hitree_pb2 as pb
+
+Drawn = events.NodeStarted | events.Points | events.StrokeFinished | events.NodeFinished
 
 
 class Assembly:
@@ -22,25 +29,49 @@ class Assembly:
     def __init__(self, canvas: pb.Drawing) -> None:
         """Begin with the strokes of the canvas, as they were sent."""
         self.finished = False  # the finished event has come
-        self.begun = False  # an event has been handed on: no other try from now on
         self._canvas = codec.drawing_from_wire(canvas).strokes
         self._pieces: dict[int, list[Stroke]] = {}  # by index of the stroke
+        self._nodes: dict[int, int] = {}  # of the strokes
+        self._over: set[int] = set()  # strokes that are finished
+        self._node: int | None = None  # the one that was begun last
         self._spans: dict[int, tuple[int, int]] = {}  # of the leaves drawn
         self._plan: Plan | None = None
-        self._seed: int | None = None
+        self._started: events.Started | None = None
         self._subject = ""
         self._error: HiTreeError | None = None
 
-    def take(self, message: pb.DrawEvent) -> events.DrawEvent:
-        """Read the next message and keep what it brings.
+    def take(self, message: pb.DrawEvent) -> events.DrawEvent | None:
+        """Read the next message and keep what it brings; None where that is nothing new.
 
         Raises:
             HiTreeError: it is an ``error`` event; the error that it carries.
         """
         event = codec.event_from_wire(message)
+        known = self._knows(event)
         self._keep(event)
-        self.begun = True
-        return event
+        return None if known else event
+
+    def rest(self, request: pb.DrawRequest) -> pb.DrawRequest:
+        """The request for what has not come yet of a stream that broke off."""
+        if self._started is None:
+            return request
+        asked = pb.DrawRequest()
+        asked.CopyFrom(request)
+        asked.seed = self._started.seed
+        asked.bundle.version = self._started.model_version  # another one draws something else
+        if self._plan is not None:
+            asked.plan.CopyFrom(codec.plan_to_wire(self._plan))
+        strokes = sorted(self._pieces)
+        drawn = Drawing(tuple(np.concatenate(self._pieces[index]) for index in strokes))
+        asked.resume.CopyFrom(
+            pb.Resume(
+                strokes=codec.drawing_to_wire(drawn).strokes,
+                nodes=[self._nodes[index] for index in strokes],
+                last_stroke_finished=bool(strokes) and strokes[-1] in self._over,
+                candidate=self._started.candidate,
+            )
+        )
+        return asked
 
     def end(self) -> None:
         """Note that the stream is over.
@@ -82,24 +113,46 @@ class Assembly:
         """What there is so far, the canvas first."""
         drawn = [np.concatenate(self._pieces[index]) for index in sorted(self._pieces)]
         plan = None if self._plan is None else self._plan.with_spans(self._spans)
-        return Sketch([*self._canvas, *drawn], plan=plan, seed=self._seed, subject=self._subject)
+        seed = self._started.seed if self._started else None
+        return Sketch([*self._canvas, *drawn], plan=plan, seed=seed, subject=self._subject)
+
+    def _knows(self, event: events.DrawEvent) -> bool:
+        match event:
+            case events.Started():
+                return self._started is not None
+            case events.PlanMade():
+                return self._plan is not None
+            case events.NodeStarted():
+                return self._node == event.node
+            case events.NodeFinished():
+                return event.node in self._spans
+            case _:
+                return False
 
     def _keep(self, event: events.DrawEvent) -> None:
         match event:
             case events.Started():
-                self._seed, self._subject = event.seed, event.subject
+                self._started, self._subject = event, event.subject
             case events.PlanMade():
                 self._plan = event.plan
                 self._subject = self._subject or event.plan.subject
-            case events.Points():
-                self._pieces.setdefault(event.stroke, []).append(event.points)
-            case events.NodeFinished():
-                self._spans[event.node] = (event.start, event.end)
             case events.Finished():
                 self.finished = True
             case events.Failed():
                 raise event.error
-            case events.NodeStarted() | events.StrokeFinished():
-                pass
+            case _:
+                self._draw(event)
+
+    def _draw(self, event: Drawn) -> None:
+        match event:
+            case events.NodeStarted():
+                self._node = event.node
+            case events.Points():
+                self._pieces.setdefault(event.stroke, []).append(event.points)
+                self._nodes[event.stroke] = event.node
+            case events.StrokeFinished():
+                self._over.add(event.stroke)
+            case events.NodeFinished():
+                self._spans[event.node] = (event.start, event.end)
             case _:
                 assert_never(event)

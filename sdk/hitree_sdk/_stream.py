@@ -25,8 +25,8 @@ class DrawStream:
 
     The call begins with the first event that is asked for. Leaving the ``with`` block before the
     ``finished`` event cancels it. An ``error`` event is raised as its typed error, and a stream
-    that ends without its last event raises `Unavailable`. A call that fails before its first
-    event is tried again; later it is not.
+    that ends without its last event is broken off. What broke off in passing is taken up where
+    it stopped, by whichever replica answers: no point is missing and none comes twice.
     """
 
     def __init__(
@@ -80,14 +80,15 @@ class DrawStream:
                 yield from self._try(attempts.left())
                 return
             except HiTreeError as error:
-                delay = None if self._assembly.begun else attempts.delay_after(error)
+                delay = attempts.delay_after(error)
                 if delay is None:
                     self._assembly.fail(error)
                     raise
             sleep(delay)
 
     def _try(self, timeout: float) -> Generator[DrawEvent]:
-        source = self._transport.stream("Draw", self._request, timeout=timeout)
+        request = self._assembly.rest(self._request)
+        source = self._transport.stream("Draw", request, timeout=timeout)
         # Transports return generators (see hitree.transport): closing one cancels its call.
         with closing(cast("Generator[pb.DrawEvent]", source)) as messages:
             for message in messages:
@@ -95,7 +96,8 @@ class DrawStream:
                 if self._assembly.finished:
                     with suppress(HiTreeError):  # nothing can spoil a finished drawing
                         next(messages, None)  # the call's own end, else closing cancels it
-                yield event
+                if event is not None:
+                    yield event
         self._assembly.end()
 
 
@@ -155,14 +157,15 @@ class AsyncDrawStream:
                         yield event
                 return
             except HiTreeError as error:
-                delay = None if self._assembly.begun else attempts.delay_after(error)
+                delay = attempts.delay_after(error)
                 if delay is None:
                     self._assembly.fail(error)
                     raise
             await asleep(delay)
 
     async def _try(self, timeout: float) -> AsyncGenerator[DrawEvent]:
-        source = self._transport.stream("Draw", self._request, timeout=timeout)
+        request = self._assembly.rest(self._request)
+        source = self._transport.stream("Draw", request, timeout=timeout)
         # Transports return generators (see hitree.transport): closing one cancels its call.
         async with aclosing(cast("AsyncGenerator[pb.DrawEvent]", source)) as messages:
             async for message in messages:
@@ -170,5 +173,6 @@ class AsyncDrawStream:
                 if self._assembly.finished:
                     with suppress(HiTreeError):  # nothing can spoil a finished drawing
                         await anext(messages, None)  # the call's own end, else closing cancels it
-                yield event
+                if event is not None:
+                    yield event
         self._assembly.end()

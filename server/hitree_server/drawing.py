@@ -40,7 +40,7 @@ from hitree_server.engine.sequence import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Iterator
+    from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 
     from hitree.tree import Node, Plan
     from hitree_server.backend import Backend
@@ -65,7 +65,7 @@ class Job:
 
     def sequence(self, candidate: int, settings: dict[str, float]) -> SequenceSpec:
         """What the engine is asked for; ``settings`` are the bundle's."""
-        ask, canvas = self.ask, self.ask.canvas
+        ask, canvas, held = self.ask, self.ask.canvas, self.ask.held
         pairs = zip(self.plan.leaves, self.conditions, strict=True)
         temperature = ask.temperature or settings.get("temperature", TEMPERATURE)
         # A plan that is a root alone is drawn as a whole, which is as long as it is.
@@ -80,13 +80,16 @@ class Job:
             temperature=temperature,
             candidate=candidate,
             prefix=to_rows(canvas, end=False) if canvas else _NO_ROWS,
+            recalled=held.rows if held else _NO_ROWS,
+            recalled_ends=held.ends if held else _NO_ENDS,
+            known=held.points if held else 0,
             first_stroke=len(canvas.strokes) if canvas else 0,
             priority=ask.priority,
             deadline=self.call.deadline,
         )
 
 
-_NO_ROWS = np.zeros((0, 5), np.float32)
+_NO_ROWS, _NO_ENDS = np.zeros((0, 5), np.float32), np.zeros(0, np.int64)
 
 
 async def draw(job: Job, backend: Backend, workers: Workers) -> AsyncGenerator[DrawEvent]:
@@ -95,13 +98,16 @@ async def draw(job: Job, backend: Backend, workers: Workers) -> AsyncGenerator[D
     Raises:
         Overloaded: the engine's queue is full; nothing was yielded.
     """
-    count = job.ask.candidates
-    with _submitted(job, backend, count) as streams:
-        if count == 1:
-            yield _started(job, backend, 0, replayed=False)
+    ask = job.ask
+    # A candidate that was chosen once is not chosen again.
+    candidates = range(ask.candidates) if not ask.held else (ask.held.candidate,)
+    with _submitted(job, backend, candidates) as streams:
+        if len(streams) == 1:
+            yield _started(job, backend, candidates[0], replayed=ask.candidates > 1)
             yield PlanMade(job.plan)
             async for event in streams[0]:
-                yield tell(event, job.plan.leaves)
+                if not _is_held(event, ask):
+                    yield tell(event, job.plan.leaves)
             return
         drawn = await asyncio.gather(*(_collect(stream) for stream in streams))
         best = await workers.run("rank", job.call, _ranking(job, drawn, backend.models))
@@ -147,11 +153,18 @@ def fit(job: Job, events: list[EngineEvent], models: Models) -> float:
     return float((segments * models.embed_texts(texts)).sum(axis=1).mean())
 
 
+def _is_held(event: EngineEvent, ask: DrawAsk) -> bool:
+    """Whether the caller has seen the end of this stroke; points are the engine's to leave out."""
+    if not (ask.held and isinstance(event, StrokeEnded)):
+        return False
+    return event.stroke < ask.held.strokes + (len(ask.canvas.strokes) if ask.canvas else 0)
+
+
 @contextmanager
-def _submitted(job: Job, backend: Backend, count: int) -> Iterator[list[Stream]]:
+def _submitted(job: Job, backend: Backend, candidates: Iterable[int]) -> Iterator[list[Stream]]:
     streams: list[Stream] = []
     settings = backend.manifest.settings
-    sequences = (job.sequence(candidate, settings) for candidate in range(count))
+    sequences = (job.sequence(candidate, settings) for candidate in candidates)
     try:
         streams.extend(map(backend.engine.submit, sequences))  # keeps those before a refusal
         yield streams

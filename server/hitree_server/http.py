@@ -18,7 +18,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
@@ -29,7 +29,8 @@ from hitree.v1 import hitree_pb2 as pb
 from hitree_server import openapi
 from hitree_server.calls import Call, observed
 from hitree_server.metrics import CONTENT_TYPE
-from hitree_server.openapi import REQUEST_ID, TIMEOUT, Operation
+from hitree_server.openapi import LAST_EVENT_ID, REQUEST_ID, TIMEOUT, Operation
+from hitree_server.sse import EventStream, Place, framed
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # of BentoML's own imports
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
 
     from google.protobuf.message import Message
     from starlette.requests import Request
-    from starlette.types import Send
 
     from hitree_server.app import App
     from hitree_server.service import Service
@@ -148,7 +148,7 @@ def endpoints(service: Service, origins: Sequence[str] = ()) -> Starlette:
                 CORSMiddleware,
                 allow_origins=origins,
                 allow_methods=["GET", "POST"],
-                allow_headers=[AUTHORIZATION, "content-type", REQUEST_ID, TIMEOUT],
+                allow_headers=[AUTHORIZATION, "content-type", REQUEST_ID, TIMEOUT, LAST_EVENT_ID],
                 expose_headers=[REQUEST_ID, RETRY_AFTER],
             )
         ]
@@ -192,35 +192,11 @@ async def _chunks(
 ) -> AsyncGenerator[bytes]:
     with observed(operation.name, call, service.metrics), _admitted(request, service):
         message = await _message(request, operation.request)
+        place = Place.of(message, request.headers.get(LAST_EVENT_ID))
         async with aclosing(service.streams[operation.name](message, call)) as events:
             async for event in events:
-                yield _framed(event)
-
-
-class EventStream(StreamingResponse):
-    """Server-sent events; a client that leaves closes the events' source at once."""
-
-    media_type = "text/event-stream"
-
-    def __init__(self, first: bytes, rest: AsyncGenerator[bytes], headers: dict[str, str]) -> None:
-        super().__init__(rest, headers={"cache-control": "no-store", **headers})
-        self._first = first
-        self._rest = rest
-
-    async def stream_response(self, send: Send) -> None:
-        """Send the first event with the headers, then the rest."""
-        head = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
-        async with aclosing(self._rest):
-            await send(head)
-            await send({"type": "http.response.body", "body": self._first, "more_body": True})
-            async for chunk in self._rest:
-                await send({"type": "http.response.body", "body": chunk, "more_body": True})
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-
-def _framed(event: pb.DrawEvent) -> bytes:
-    data = json.dumps(to_json(event), separators=(",", ":"))
-    return f"id: {event.index}\nevent: {event.WhichOneof('event')}\ndata: {data}\n\n".encode()
+                place.pass_by(event)
+                yield framed(event, place)
 
 
 def _call(request: Request) -> Call:

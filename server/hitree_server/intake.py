@@ -17,6 +17,7 @@ from hitree.parse import PARSER
 from hitree.text import check_text
 from hitree.tree import Plan, build
 from hitree.v1 import hitree_pb2 as pb
+from hitree_server.resume import Held, held
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
@@ -67,6 +68,7 @@ class DrawAsk:
     max_points: int
     candidates: int
     priority: int
+    held: Held | None  # what the caller has of it
 
 
 def check_size(request: Message) -> None:
@@ -102,14 +104,17 @@ def draw_ask(request: pb.DrawRequest) -> DrawAsk:
     plan = _plan(request.plan) if request.WhichOneof("what") == "plan" else None
     prompt = plan.root.text if plan else check_text(request.prompt)
     seed = request.seed if request.HasField("seed") else None
+    canvas, most = _canvas(request.canvas), request.max_points
+    holding = _held(request, plan, canvas)
     return DrawAsk(
         ask=_ask(prompt, seed, request.plan_options),
         plan=plan,
-        canvas=_canvas(request.canvas),
+        canvas=canvas,
         temperature=_temperature(request.temperature) if request.HasField("temperature") else None,
-        max_points=_count("max_points", request.max_points, LIMITS.max_points) or LIMITS.max_points,
+        max_points=_count("max_points", most, LIMITS.max_points) or LIMITS.max_points,
         candidates=_count("candidates", request.candidates, LIMITS.candidates) or 1,
         priority=_PRIORITIES.get(request.priority, 0),
+        held=holding,
     )
 
 
@@ -131,8 +136,6 @@ def parser(request: pb.AnnotateRequest) -> str:
 def _check_built(request: pb.DrawRequest) -> None:
     if request.pace:
         raise Unimplemented("pace is not built yet; leave it out (0) to draw unpaced")
-    if request.HasField("resume"):
-        raise Unimplemented("resume is not built yet; draw again with the same seed")
     if request.WhichOneof("what") is None:
         check_text("")
 
@@ -161,6 +164,21 @@ def _plan(message: pb.Plan) -> Plan:
         for node in plan.nodes
     ]
     return replace(plan, root=build([replace(node, start=None, end=None) for node in nodes]))
+
+
+def _held(request: pb.DrawRequest, plan: Plan | None, canvas: Drawing | None) -> Held | None:
+    if not request.HasField("resume"):
+        return None
+    if not request.HasField("seed"):
+        raise InvalidInput("resume needs the seed of the drawing; send that of the started event")
+    found = held(request.resume, plan, canvas)
+    most = request.max_points or LIMITS.max_points
+    if found and (found.points > most or found.candidate >= LIMITS.candidates):
+        raise InvalidInput(
+            f"resume is of {found.points} points of candidate {found.candidate}; there are {most} "
+            f"points at most, and candidates 0 to {LIMITS.candidates - 1}"
+        )
+    return found
 
 
 def _canvas(message: pb.Drawing) -> Drawing | None:

@@ -28,6 +28,7 @@ HEADERS = {
     REQUEST_ID: "Names the call in logs; comes back with the reply; made up where it is missing",
     TIMEOUT: "Milliseconds that the whole call may take",
 }
+LAST_EVENT_ID = "last-event-id"
 
 _NUMBERS: dict[int, Json] = {
     FieldDescriptor.CPPTYPE_INT32: {"type": "integer", "format": "int32"},
@@ -83,7 +84,7 @@ def _operation(operation: Operation) -> Json:
     body: Json = {
         "operationId": operation.name,
         "summary": operation.text,
-        "parameters": [_header(name, text) for name, text in HEADERS.items()],
+        "parameters": [_header(name, text) for name, text in _headers(operation).items()],
         "responses": {"200": {"description": _success(operation), "content": content}} | _errors(),
     }
     if operation.verb == "post":
@@ -95,6 +96,11 @@ def _operation(operation: Operation) -> Json:
     return body
 
 
+def _headers(operation: Operation) -> dict[str, str]:
+    resume = {LAST_EVENT_ID: "Of a stream that broke off; the request is sent again with its seed"}
+    return HEADERS | (resume if operation.streams else {})
+
+
 def _header(name: str, text: str) -> Json:
     return {"name": name, "in": "header", "description": text, "schema": {"type": "string"}}
 
@@ -103,8 +109,9 @@ def _success(operation: Operation) -> str:
     if not operation.streams:
         return operation.reply.DESCRIPTOR.name
     return (
-        "Server-sent events: `id` is the index, `event` the kind, `data` the event as JSON. The "
-        "last one is `finished` or `error`; a stream that ends before either has failed."
+        "Server-sent events: `event` is the kind, `data` the event as JSON, `id` what to send as "
+        "`last-event-id` to get the rest of a stream that broke off. The last event is `finished` "
+        "or `error`; a stream that ends before either has failed."
     )
 
 

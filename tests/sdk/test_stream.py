@@ -98,7 +98,8 @@ async def test_the_services_own_cancellation_has_the_partial_sketch(twin: Twin) 
 
 
 async def test_a_bare_end_is_an_error(twin: Twin) -> None:
-    stream = twin.client(Script([wired(drawing_events()[:-1])])).draw("draw a flamingo")
+    script = Script([wired(drawing_events()[:-1])])
+    stream = twin.client(script, retries=0).draw("draw a flamingo")
     with pytest.raises(Unavailable, match="ended before"):
         await twin.call(stream, "result")
 
@@ -113,12 +114,42 @@ async def test_a_busy_service_is_asked_again_before_the_first_event(
     assert naps[1] == 0.5
 
 
-async def test_nothing_is_tried_again_after_the_first_event(twin: Twin, naps: list[float]) -> None:
-    script = Script([[*wired(drawing_events()[:4]), Unavailable("gone")], []])
-    with pytest.raises(Unavailable, match="gone"):
-        await twin.call(twin.client(script).draw("draw a flamingo"), "result")
-    assert len(script.calls) == 1
-    assert naps == []
+RESUMED_AT = [
+    # events before it breaks, points held, of strokes, the last one finished, events that follow
+    (1, [], False, 2),
+    (2, [], False, 2),
+    (4, [2], False, 4),
+    (5, [3], False, 5),
+    (6, [3], True, 6),
+    (7, [3, 2], False, 7),
+    (10, [3, 2], True, 10),
+    (13, [3, 2, 1], True, 13),
+]
+
+
+@pytest.mark.parametrize(("before", "held", "finished", "after"), RESUMED_AT)
+async def test_a_stream_that_broke_is_taken_up_where_it_stopped(
+    twin: Twin, naps: list[float], before: int, held: list[int], finished: bool, after: int
+) -> None:
+    whole = drawing_events()
+    head = [e for e in whole[:2] if before > 0]
+    told = [e for e in whole[:after] if isinstance(e, events.NodeStarted)][-1:]  # once more
+    rest = wired([*head, *told, *whole[after:]])
+    script = Script([[*wired(whole[:before]), Unavailable("gone")], rest])
+    stream = twin.client(script).draw("draw a flamingo", temperature=0.5)
+    assert wired(await twin.events(stream)) == wired(whole)
+    assert_whole(await twin.call(stream, "result"))
+    assert len(script.calls) == 2
+    assert len(naps) == 1
+
+    asked = script.calls[1][1]
+    assert asked.seed == 7
+    assert asked.bundle.version == "1.0"
+    assert asked.temperature == 0.5
+    assert asked.WhichOneof("what") == ("plan" if before > 1 else "prompt")
+    assert [len(stroke.xs) for stroke in asked.resume.strokes] == held
+    assert list(asked.resume.nodes) == [1, 1, 2][: len(held)]
+    assert asked.resume.last_stroke_finished is finished
 
 
 async def test_the_canvas_comes_first_in_the_sketch(twin: Twin) -> None:

@@ -124,7 +124,7 @@ class FakeDevice:
 
 def _step(inputs: dict[str, np.ndarray], outputs: dict[str, np.ndarray]) -> None:
     force = inputs["force"][:, 0] > 0
-    count = inputs["count"][:, 0] + np.where(force, 0, 1)
+    count = inputs["count"][:, 0] + 1
     moves = np.rint((inputs["noise"][:, :2] - 0.5) * 40 + inputs["condition"][:, :2] * 8) / 4
     row = np.zeros_like(inputs["row"])
     row[:, :2] = moves
@@ -134,7 +134,7 @@ def _step(inputs: dict[str, np.ndarray], outputs: dict[str, np.ndarray]) -> None
     outputs["row_out"][:] = row
     outputs["position_out"][:] = inputs["position"] + row[:, :2]
     outputs["count_out"][:, 0] = count
-    outputs["segment_end"][:, 0] = (count % LEAF == 0) & ~force
+    outputs["segment_end"][:, 0] = count % LEAF == 0
 
 
 class FakeModels:

@@ -126,7 +126,9 @@ BAD = {
     "points": ("Draw", pb.DrawRequest(prompt="draw a cat", max_points=2001), "INVALID_INPUT"),
     "candidates": ("Draw", pb.DrawRequest(prompt="draw a cat", candidates=17), "INVALID_INPUT"),
     "paced": ("Draw", pb.DrawRequest(prompt="draw a cat", pace=9), "UNIMPLEMENTED"),
-    "resumed": ("Draw", pb.DrawRequest(prompt="draw a cat", resume=pb.Resume()), "UNIMPLEMENTED"),
+    "resumed": (
+        "Draw", pb.DrawRequest(prompt="draw a cat", resume={"points": 3}), "INVALID_INPUT",
+    ),
     "plan-canvas": ("Plan", pb.PlanRequest(prompt="draw a cat", canvas=LINES), "UNIMPLEMENTED"),
     "bundle": (
         "Plan", pb.PlanRequest(prompt="draw a cat", bundle={"name": "x"}), "UNIMPLEMENTED",

@@ -16,7 +16,7 @@ LEAVES = [Node(1, 0, "draw a head"), Node(2, 0, "add two ears")]
 
 def job(plan: Plan) -> Job:
     prompt = PlanAsk("draw a cat", 1, 0, 0, 0, False, 0.0)
-    ask = DrawAsk(prompt, plan, None, None, 500, 1, 0)
+    ask = DrawAsk(prompt, plan, None, None, 500, 1, 0, None)
     return Job(Call.of("embedded"), ask, plan, np.zeros((len(plan.leaves), 4), np.float32))
 
 

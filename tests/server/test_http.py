@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
 from hitree.errors import BY_REASON
@@ -106,8 +107,12 @@ async def test_events_are_framed(shared_server: Serving) -> None:
     assert response.headers["content-type"].startswith("text/event-stream")
     assert response.headers["x-request-id"] == "mine-1"
     blocks = [block.splitlines() for block in response.text.strip().split("\n\n")]
-    assert [block[0] for block in blocks] == [f"id: {index}" for index in range(len(blocks))]
     events = [json.loads(block[2].removeprefix("data: ")) for block in blocks]
+    assert [event["index"] for event in events] == list(range(len(blocks)))
+    points = np.cumsum([len(e["points"]) if e["kind"] == "points" else 0 for e in events])
+    strokes = np.cumsum([event["kind"] == "stroke_finished" for event in events])
+    places = zip(points.tolist(), strokes.tolist(), strict=True)
+    assert [block[0] for block in blocks] == [f"id: {p}-{s}-0" for p, s in places]
     assert [f"event: {event['kind']}" for event in events] == [block[1] for block in blocks]
     assert (events[0]["kind"], events[-1]["kind"]) == ("started", "finished")
     assert events[0]["request_id"] == "mine-1"
@@ -200,7 +205,9 @@ async def test_openapi_describes_what_is_served(shared_server: Serving) -> None:
     for operation in OPERATIONS:
         body = document["paths"][operation.path][operation.verb]
         assert body["operationId"] == operation.name
-        assert {"x-request-id", "x-hitree-timeout-ms"} == {p["name"] for p in body["parameters"]}
+        names = {"x-request-id", "x-hitree-timeout-ms"}
+        names |= {"last-event-id"} if operation.streams else set()
+        assert names == {p["name"] for p in body["parameters"]}
         assert {"400", "404", "429", "503"} <= body["responses"].keys()
     for path, verbs in document["paths"].items():
         for verb in verbs:

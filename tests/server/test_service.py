@@ -28,6 +28,7 @@ from hitree.v1 import hitree_pb2 as pb
 from hitree_server.calls import Call
 from hitree_server.metrics import Metrics
 from hitree_server.service import Service
+from server.conftest import LEAF
 
 if TYPE_CHECKING:
     from hitree_server.settings import Settings
@@ -110,12 +111,14 @@ async def test_subject_of_a_given_plan_is_recognised_from_its_root(service: Serv
 
 
 async def test_canvas_is_continued(service: Service) -> None:
-    request = pb.DrawRequest(prompt="draw a cat", seed=1, canvas=drawing_to_wire(SQUARE))
+    # As many points as a leaf of the fake decoder, which counts them all.
+    canvas = Drawing.of([[[50, 50 + y] for y in range(LEAF // 2)]] * 2)
+    request = pb.DrawRequest(prompt="draw a cat", seed=1, canvas=drawing_to_wire(canvas))
     told = await drawn(service, request)
-    assert min(strokes_of(told)) == len(SQUARE.strokes)
+    assert min(strokes_of(told)) == 2
     assert told[-1].strokes == 6
     assert (
-        strokes_of(told)[3]
+        strokes_of(told)[2]
         != strokes_of(await drawn(service, pb.DrawRequest(prompt="draw a cat", seed=1)))[0]
     )
 
@@ -171,7 +174,20 @@ async def test_what_is_served_is_told(service: Service, settings: Settings) -> N
         (pb.DrawRequest(prompt="draw a cat", candidates=17), InvalidInput),
         (pb.DrawRequest(prompt="draw a cat", max_points=2001), InvalidInput),
         (pb.DrawRequest(prompt="draw a cat", pace=60), Unimplemented),
-        (pb.DrawRequest(prompt="draw a cat", resume=pb.Resume()), Unimplemented),
+        (pb.DrawRequest(prompt="draw a cat", resume={"points": 3}), InvalidInput),
+        (pb.DrawRequest(prompt="a cat", seed=1, resume={"points": 2001}), InvalidInput),
+        (
+            pb.DrawRequest(prompt="a cat", seed=1, resume={"points": 1, "candidate": 16}),
+            InvalidInput,
+        ),
+        (
+            pb.DrawRequest(
+                prompt="a cat",
+                seed=1,
+                resume={"strokes": [{"xs": [0, 9], "ys": [0, 9]}], "nodes": [1]},
+            ),
+            InvalidInput,
+        ),
         (pb.DrawRequest(prompt="draw a cat", bundle={"name": "other"}), Unimplemented),
         (pb.DrawRequest(prompt="x" * (LIMITS.message_bytes + 1)), InvalidInput),
     ],

@@ -393,7 +393,10 @@ global___DrawRequest = DrawRequest
 
 @typing.final
 class Resume(google.protobuf.message.Message):
-    """Takes up a drawing that broke off: what the client holds already."""
+    """Takes up a drawing that broke off: what the client holds already. The request is the one that
+    broke off, with the seed of its started event and the plan of its plan event. What follows is
+    what the client lacks: no point is missing, none comes twice.
+    """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -401,10 +404,17 @@ class Resume(google.protobuf.message.Message):
     NODES_FIELD_NUMBER: builtins.int
     LAST_STROKE_FINISHED_FIELD_NUMBER: builtins.int
     CANDIDATE_FIELD_NUMBER: builtins.int
+    POINTS_FIELD_NUMBER: builtins.int
+    FINISHED_STROKES_FIELD_NUMBER: builtins.int
     last_stroke_finished: builtins.bool
     """Whether the last stroke above was finished."""
     candidate: builtins.int
     """The candidate that was being sent."""
+    points: builtins.int
+    """For a client that did not keep the strokes: how many points and finished strokes it received.
+    They are drawn again from the seed, and left out.
+    """
+    finished_strokes: builtins.int
     @property
     def strokes(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Stroke]:
         """The points received, stroke by stroke; the last stroke may be unfinished."""
@@ -420,8 +430,10 @@ class Resume(google.protobuf.message.Message):
         nodes: collections.abc.Iterable[builtins.int] | None = ...,
         last_stroke_finished: builtins.bool = ...,
         candidate: builtins.int = ...,
+        points: builtins.int = ...,
+        finished_strokes: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["candidate", b"candidate", "last_stroke_finished", b"last_stroke_finished", "nodes", b"nodes", "strokes", b"strokes"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["candidate", b"candidate", "finished_strokes", b"finished_strokes", "last_stroke_finished", b"last_stroke_finished", "nodes", b"nodes", "points", b"points", "strokes", b"strokes"]) -> None: ...
 
 global___Resume = Resume
 

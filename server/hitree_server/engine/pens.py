@@ -13,14 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hitree.stroke5 import END, UP
+from hitree_server.engine.sequence import NO_END
 
 if TYPE_CHECKING:
-    from hitree_server.engine.sequence import Floats, Integers
+    from hitree_server.engine.sequence import Floats, Integers, SequenceSpec
 
 FLUSH_POINTS = 64  # most points in one delivery
 FLUSH_SECONDS = 0.033  # longest time that a point waits for company
 TICKS_PER_SECOND = 60  # of pen time
 UNITS_PER_TICK = 8  # how far the pen travels in a tick, down or up
+ROW = 5  # numbers of a stroke-5 row
+COLUMNS = ROW + 1  # of a forced row
 
 Flags = NDArray[np.bool_]
 
@@ -39,10 +42,11 @@ class Moves:
 class Boundaries:
     """Which of n rows something has to be done for, each (n,) and false for all but leads."""
 
-    due: Flags  # any of the below, or points to deliver
+    due: Flags  # any of the next three, or points to deliver
     stroke_over: Flags
     leaf_over: Flags
     exhausted: Flags
+    quiet: Flags  # the reader knows of it
     points: int  # made in this step
 
 
@@ -52,9 +56,11 @@ class Pens:
     def __init__(self, rows: int) -> None:
         self.rank = np.zeros(rows, np.int64)
         self.key = np.zeros(rows, np.uint64)  # of the noise
-        self.step = np.zeros(rows, np.uint64)  # in the node, forced rows not counted
-        self.cursor = np.zeros(rows, np.int64)  # next row of the prefix, in the pool
+        self.step = np.zeros(rows, np.uint64)  # in the node, the canvas not counted
+        self.cursor = np.zeros(rows, np.int64)  # next forced row, in the pool: first the canvas,
+        self.canvas_end = np.zeros(rows, np.int64)  # from here on what was drawn before
         self.prefix_end = np.zeros(rows, np.int64)
+        self.known = np.zeros(rows, np.int64)  # points that the reader has
         self.last_leaf = np.zeros(rows, np.bool_)
         self.points = np.zeros(rows, np.int64)
         self.points_leaf = np.zeros(rows, np.int64)
@@ -81,7 +87,7 @@ class Pens:
         self.step[rows] = self.points_leaf[rows] = 0
 
     def forced(self, n: int) -> Flags:
-        """Which rows take their next row from their prefix."""
+        """Which rows take their next row from the pool."""
         return self.cursor[:n] < self.prefix_end[:n]
 
     def may_end(self, n: int) -> Flags:
@@ -91,16 +97,16 @@ class Pens:
     def advance(self, moves: Moves, now: float, horizon: float) -> Boundaries:
         """Take in a step; points that were made before ``horizon`` are due."""
         n = len(moves.row)
-        forced = self.forced(n)
-        drawn = ~forced
-        self.cursor[:n] += forced
+        drawn = self.cursor[:n] >= self.canvas_end[:n]
+        self.cursor[:n] += self.forced(n)
         self.step[:n] += drawn
         ended = moves.row[:, END] > 0.5
         point = drawn & ~ended
         lead = self.rank[:n] == 0
         self.points[:n] += point
         self.points_leaf[:n] += point
-        self._hold(point & lead, moves, now)
+        news = self.points[:n] > self.known[:n]
+        self._hold(point & lead, news, moves, now)
         spent = self.points_leaf[:n] >= self.max_points_leaf[:n]
         drawn &= lead
         leaf_over = drawn & (ended | spent | (moves.segment_end > 0.5))
@@ -111,9 +117,10 @@ class Pens:
         np.greater(opened, stroke_over, out=self.open[:n])  # opened and not over
         pending = self.pending[:n]
         late = (pending > 0) & (self.since[:n] <= horizon)
-        first = drawn & point & (self.points[:n] == 1)
+        first = drawn & point & (self.points[:n] == self.known[:n] + 1)
         due = stroke_over | over | first | late | (pending == FLUSH_POINTS)
-        return Boundaries(due, stroke_over, leaf_over, exhausted, int((point & lead).sum()))
+        quiet = self.points[:n] < self.known[:n]
+        return Boundaries(due, stroke_over, leaf_over, exhausted, quiet, int((point & lead).sum()))
 
     def take(self, row: int) -> tuple[Floats, Integers]:
         """Hand out the points of a row that were not delivered, (N, 2) units and (N,) ms."""
@@ -121,13 +128,14 @@ class Pens:
         self.pending[row] = 0
         return self.xy[row, :count].copy(), self.t_ms[row, :count].copy()
 
-    def _hold(self, point: Flags, moves: Moves, now: float) -> None:
-        """Buffer a point of every row that made one; the others write where nobody reads."""
+    def _hold(self, point: Flags, news: Flags, moves: Moves, now: float) -> None:
+        """Buffer a point of every row that made a new one; the others write where nobody reads."""
         n = len(point)
         way = np.subtract(moves.position, moves.previous, dtype=np.float64)
         way *= way  # exact: the grid is 1/4 unit
         cost = np.ceil(np.sqrt(way[:, 0] + way[:, 1]) / UNITS_PER_TICK)
         self.ticks[:n] += np.maximum(cost, 1) * point
+        point = point & news
         rows, pending = self._index[:n], self.pending[:n]
         self.xy[rows, pending] = moves.position
         self.t_ms[rows, pending] = self.ticks[:n] * 1000 // TICKS_PER_SECOND
@@ -136,19 +144,26 @@ class Pens:
 
 
 class Prefixes:
-    """The forced rows of all sequences in one array, so that a step gathers them in one call."""
+    """The forced rows of all sequences in one array, so that a step gathers them in one call.
+
+    A row is stroke-5, and in its last column whether a leaf ends with it, see `sequence.SAMPLED`.
+    """
 
     def __init__(self) -> None:
-        self.rows: Floats = np.zeros((256, 5), np.float32)
+        self.rows: Floats = np.zeros((256, COLUMNS), np.float32)
         self._used = 0
 
-    def add(self, prefix: Floats, pens: Pens, rows: slice, live: int) -> None:
-        """Store a prefix for ``rows``; ``live`` rows of ``pens`` may own others."""
-        if self._used + len(prefix) > len(self.rows):
-            self._compact(pens, live, len(prefix))
-        end = self._used + len(prefix)
-        self.rows[self._used : end] = prefix
-        pens.cursor[rows], pens.prefix_end[rows] = self._used, end
+    def add(self, spec: SequenceSpec, pens: Pens, rows: slice, live: int) -> None:
+        """Store what is forced of ``spec`` for ``rows``; ``live`` rows of ``pens`` own others."""
+        canvas, wanted = len(spec.prefix), len(spec.prefix) + len(spec.recalled)
+        if self._used + wanted > len(self.rows):
+            self._compact(pens, live, wanted)
+        start, end = self._used, self._used + wanted
+        self.rows[start : start + canvas, :ROW] = spec.prefix
+        self.rows[start + canvas : end, :ROW] = spec.recalled
+        self.rows[start : start + canvas, ROW] = NO_END
+        self.rows[start + canvas : end, ROW] = spec.recalled_ends
+        pens.cursor[rows], pens.canvas_end[rows], pens.prefix_end[rows] = start, start + canvas, end
         self._used = end
 
     def _compact(self, pens: Pens, live: int, wanted: int) -> None:
@@ -158,9 +173,11 @@ class Prefixes:
         for row in np.flatnonzero(pens.forced(live)):
             part = self.rows[pens.cursor[row] : pens.prefix_end[row]]
             kept.append(part)
-            pens.cursor[row], pens.prefix_end[row] = used, used + len(part)
+            shift = used - pens.cursor[row]
+            for place in (pens.cursor, pens.canvas_end, pens.prefix_end):
+                place[row] += shift
             used += len(part)
-        fresh = np.zeros((max(len(self.rows), 2 * (used + wanted)), 5), np.float32)
+        fresh = np.zeros((max(len(self.rows), 2 * (used + wanted)), COLUMNS), np.float32)
         if kept:
             fresh[:used] = np.concatenate(kept)
         self.rows, self._used = fresh, used

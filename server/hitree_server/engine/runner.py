@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from hitree_server.engine import noise
-from hitree_server.engine.pens import FLUSH_SECONDS, Boundaries, Moves
+from hitree_server.engine.pens import FLUSH_SECONDS, ROW, Boundaries, Moves
+from hitree_server.engine.sequence import SAMPLED
 from hitree_server.engine.step import Mark, Result
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ class Runner:
         if n == 0:
             return Result((), (), 0, 0, 0.0)
         bucket = min(1 << (n - 1).bit_length(), slots.max_rows)
-        self._fill(slots, n)
+        ends = self._fill(slots, n)
         self._aside()
         self._compute(slots, n, bucket)
         previous = slots.state["position"][:n]
@@ -96,7 +97,7 @@ class Runner:
             previous,
             slots.state["position"][:n],
             slots.state["row"][:n],
-            slots.outputs["segment_end"][:n, 0],
+            _ended(slots.outputs["segment_end"][:n, 0], ends),
         )
         now = self._clock()
         horizon = now + self._seconds - FLUSH_SECONDS  # the next chance is a step away
@@ -104,15 +105,21 @@ class Runner:
         marks = _marks(slots, bounds, broken)
         return Result(marks, broken, bounds.points, bucket, self._seconds)
 
-    def _fill(self, slots: Slots, n: int) -> None:
+    def _fill(self, slots: Slots, n: int) -> Array | None:
+        """Lay out what the step reads; returns how leaves end with forced rows, (n,), if any."""
         pens, inputs = slots.pens, slots.inputs
         inputs["noise"][:n] = noise.draw(pens.key[:n], pens.step[:n], self._noise)
         inputs["may_end"][:n, 0] = pens.may_end(n)
         forced = pens.forced(n)
         inputs["force"][:n, 0] = forced
-        if forced.any():
-            rows = np.flatnonzero(forced)
-            inputs["forced"][rows] = slots.prefixes.rows[pens.cursor[rows]]
+        if not forced.any():
+            return None
+        rows = np.flatnonzero(forced)
+        taken = slots.prefixes.rows[pens.cursor[rows]]
+        inputs["forced"][rows] = taken[:, :ROW]
+        ends = np.full(n, SAMPLED, np.float32)
+        ends[rows] = taken[:, ROW]
+        return ends
 
     def _compute(self, slots: Slots, n: int, bucket: int) -> None:
         slots.blank(slice(n, bucket))
@@ -125,6 +132,11 @@ class Runner:
         except Exception as exc:  # whatever the runtime raises; it has no error tree of its own
             raise StepError(str(exc) or type(exc).__name__) from exc
         self._seconds = self._clock() - began
+
+
+def _ended(sampled: Array, ends: Array | None) -> Array:
+    """Where segments end, (n,): as it was sampled, or as is known of forced rows."""
+    return sampled if ends is None else np.where(ends == SAMPLED, sampled, ends)
 
 
 def _arrange(step: Step, slots: Slots) -> None:
@@ -166,4 +178,5 @@ def _mark(slots: Slots, sequence: Sequence, row: int, bounds: Boundaries) -> Mar
         bool(bounds.stroke_over[row]),
         leaf_over,
         bool(bounds.exhausted[row]),
+        bool(bounds.quiet[row]),
     )

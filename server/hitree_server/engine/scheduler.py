@@ -210,7 +210,8 @@ class Scheduler:
         if sequence.joined is None:
             sequence.joined = now
             self._stats.queue_seconds.observe(now - sequence.arrived)
-            self._emit(sequence, (LeafStarted(0),))
+            if not sequence.spec.known:
+                self._emit(sequence, (_begun(sequence),))
 
     def _expire(self, now: float) -> None:
         while (deadline := self.next_deadline()) is not None and deadline <= now:
@@ -240,15 +241,7 @@ class Scheduler:
         self._emissions.append(Emission(sequence, events))
 
     def _apply(self, mark: Mark, now: float) -> None:
-        sequence = mark.sequence
-        events: list[EngineEvent] = []
-        if mark.positions is not None and mark.t_ms is not None:
-            self._first_point(sequence, now)
-            sequence.points += len(mark.positions)
-            events.append(PointsMade(mark.positions, mark.t_ms, sequence.stroke, sequence.leaf))
-        if mark.stroke_over:
-            events.append(StrokeEnded(sequence.stroke, sequence.leaf))
-            sequence.stroke += 1
+        sequence, events = mark.sequence, self._drawn(mark, now)
         last = mark.leaf_over and sequence.leaf == len(sequence.spec.leaves) - 1
         if mark.leaf_over or mark.exhausted:
             events.append(LeafEnded(sequence.leaf, sequence.leaf_start, sequence.stroke))
@@ -258,9 +251,25 @@ class Scheduler:
         if mark.leaf_over:
             sequence.leaf += 1
             sequence.leaf_start = sequence.stroke
-            events.append(LeafStarted(sequence.leaf))
+            if not mark.quiet:
+                events.append(_begun(sequence))
             self._turning.append(sequence)
-        self._emit(sequence, tuple(events))
+        if events and not mark.quiet:
+            self._emit(sequence, tuple(events))
+
+    def _drawn(self, mark: Mark, now: float) -> list[EngineEvent]:
+        """What there is to tell of points and of the stroke; takes them in."""
+        sequence, events = mark.sequence, list[EngineEvent]()
+        if not mark.quiet and sequence.told_leaf is None:  # the reader knows a part of it
+            events.append(_begun(sequence))
+        if mark.positions is not None and mark.t_ms is not None:
+            self._first_point(sequence, now)
+            sequence.points += len(mark.positions)
+            events.append(PointsMade(mark.positions, mark.t_ms, sequence.stroke, sequence.leaf))
+        if mark.stroke_over:
+            events.append(StrokeEnded(sequence.stroke, sequence.leaf))
+            sequence.stroke += 1
+        return events
 
     def _first_point(self, sequence: Sequence, now: float) -> None:
         if sequence.first_point is None:
@@ -293,3 +302,9 @@ class Scheduler:
             # every row makes a point a step, so steps are as far apart as the points of a row
             stats.gap_seconds.observe(now - self._stepped, result.points)
         self._stepped = now
+
+
+def _begun(sequence: Sequence) -> LeafStarted:
+    """Tell the reader of the leaf at hand."""
+    sequence.told_leaf = sequence.leaf
+    return LeafStarted(sequence.leaf)

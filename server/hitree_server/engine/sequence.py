@@ -27,6 +27,14 @@ def _no_rows() -> Floats:
     return np.zeros((0, 5), np.float32)
 
 
+def _no_ends() -> Integers:
+    return np.zeros(0, np.int64)
+
+
+# Whether a leaf ended with a recalled row.
+NO_END, END, SAMPLED = 0, 1, 2  # no; yes; the reader cannot know: noise tells again
+
+
 @dataclass(frozen=True, eq=False)
 class Leaf:
     """A leaf of a plan, ready to be drawn."""
@@ -48,6 +56,9 @@ class SequenceSpec:
     candidate: int = 0  # part of the noise key
     prefix: Floats = field(default_factory=_no_rows)  # (P, 5) stroke-5 rows of the canvas, forced
     first_stroke: int = 0  # strokes on the canvas already
+    recalled: Floats = field(default_factory=_no_rows)  # (R, 5) rows after them, drawn before
+    recalled_ends: Integers = field(default_factory=_no_ends)  # (R,) `NO_END`, `END` or `SAMPLED`
+    known: int = 0  # points that the reader has: they are drawn again and not delivered
     priority: int = 0  # higher goes first; one level outweighs ``settings.ageing`` seconds
     deadline: float | None = None  # seconds of ``time.monotonic``
     rows: int = 1  # rows of the batch that the sequence owns; the first is what is delivered
@@ -65,6 +76,9 @@ class SequenceSpec:
         _expect(0 < self.temperature < np.inf, f"no temperature: {self.temperature}")
         prefix = self.prefix
         _expect(prefix.ndim == 2 and prefix.shape[1] == 5, f"no (P, 5) prefix: {prefix.shape}")
+        recalled, ends = self.recalled, self.recalled_ends
+        _expect(recalled.shape == (len(ends), 5), f"no (R, 5) recalled rows: {recalled.shape}")
+        _expect(len(ends) <= self.known <= self.max_points, f"{self.known} points are not known")
         for leaf in self.leaves:
             shape = leaf.condition.shape
             fits = shape in ((condition,), (self.rows, condition))
@@ -149,11 +163,13 @@ class Sequence:
     phase: Phase = Phase.WAITING
     leaf: int = 0  # index of the leaf that is being drawn
     leaf_start: int = 0  # first stroke of that leaf
+    told_leaf: int | None = None  # the last one that the reader was told of
     stroke: int = 0  # index of the stroke that is being drawn, the canvas counted
-    points: int = 0  # delivered
+    points: int = 0  # that the reader has
     joined: float | None = None  # first time in the batch
     first_point: float | None = None  # when the first point was delivered
     snapshot: object | None = None  # what the slots keep of it while it is parked
 
     def __post_init__(self) -> None:
         self.stroke = self.leaf_start = self.spec.first_stroke
+        self.points = self.spec.known

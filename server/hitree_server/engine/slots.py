@@ -139,7 +139,8 @@ class Slots:
         self.inputs["temperature"][rows] = spec.temperature
         self.pens.max_points[rows] = spec.max_points
         self.pens.max_points_leaf[rows] = spec.max_points_leaf
-        self.prefixes.add(spec.prefix, self.pens, rows, rows.start)
+        self.pens.known[rows] = spec.known
+        self.prefixes.add(spec, self.pens, rows, rows.start)
         self.turn(sequence)
 
     def _behind(self, row: int) -> list[Sequence]:

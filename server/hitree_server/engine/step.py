@@ -32,6 +32,7 @@ class Mark:
     stroke_over: bool  # the pen lifted, or was lifted because the leaf is over
     leaf_over: bool  # the segment ended, or its budget is spent
     exhausted: bool  # the sequence has its ``max_points``
+    quiet: bool = False  # the reader knows all that
 
 
 @dataclass(frozen=True)

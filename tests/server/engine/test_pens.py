@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
+import fakes
 from hitree_server.engine.pens import FLUSH_POINTS, Boundaries, Moves, Pens, Prefixes
+from hitree_server.engine.sequence import NO_END, SAMPLED, SequenceSpec
 
 DOWN, UP, END = 2, 3, 4
 
@@ -21,6 +25,13 @@ def pens(rows: int = 1) -> Pens:
     fresh = Pens(rows)
     fresh.max_points[:], fresh.max_points_leaf[:] = 1000, 1000
     return fresh
+
+
+def spec(*, recalled: Any = (), **given: Any) -> SequenceSpec:
+    """A drawing with forced rows; of the recalled ones it is not known how leaves end."""
+    rows = np.reshape(recalled, (-1, 5)).astype(np.float32)
+    ends = np.full(len(rows), SAMPLED)
+    return fakes.spec(recalled=rows, recalled_ends=ends, known=len(rows), **given)
 
 
 def advance(p: Pens, m: Moves, now: float = 0.0, horizon: float = -1.0) -> Boundaries:
@@ -116,10 +127,38 @@ def test_followers_may_end_when_their_lead_may_and_make_no_points():
     assert p.step.tolist() == [1, 1, 1, 1]
 
 
+def test_known_points_count_and_are_not_delivered():
+    p = pens()
+    p.known[0] = 3
+    for number in (1, 2, 3):
+        bounds = advance(p, moves((1, 1, UP)))
+        assert bounds.stroke_over[0]
+        assert bounds.quiet[0] == (number < 3)  # what ends with the last one may be news
+        assert p.pending[0] == 0
+    assert p.points[0] == p.points_leaf[0] == p.step[0] == 3
+    assert p.ticks[0] == 3
+    bounds = advance(p, moves((1, 1, DOWN)))
+    assert bounds.due[0]  # the first new point goes at once
+    assert p.take(0)[1].tolist() == [4000 // 60]
+
+
+def test_recalled_rows_are_forced_and_count_as_drawn():
+    p, pool = pens(), Prefixes()
+    rows = np.zeros((3, 5), np.float32)
+    pool.add(spec(prefix=rows[:1], recalled=rows[1:]), p, slice(0, 1), 0)
+    p.known[0] = 2
+    assert not advance(p, moves((1, 1, UP), segment_end=(1,))).due.any()
+    for _ in range(2):
+        assert p.forced(1).all()
+        assert advance(p, moves((1, 1, UP), segment_end=(1,))).leaf_over.all()
+    assert not p.forced(1).any()
+    assert p.step[0] == p.points[0] == 2
+
+
 def test_forced_rows_make_no_points_end_nothing_and_take_no_noise():
     p = pens()
     pool = Prefixes()
-    pool.add(np.zeros((2, 5), np.float32), p, slice(0, 1), 0)
+    pool.add(spec(prefix=np.zeros((2, 5), np.float32)), p, slice(0, 1), 0)
     for _ in range(2):
         assert p.forced(1).all()
         bounds = advance(p, moves((1, 1, UP), segment_end=(1,)))
@@ -131,11 +170,14 @@ def test_forced_rows_make_no_points_end_nothing_and_take_no_noise():
 def test_prefixes_are_kept_apart_while_others_come_and_go():
     p, pool = pens(2), Prefixes()
     long = np.arange(1000, dtype=np.float32).reshape(200, 5)
-    pool.add(long, p, slice(0, 1), 0)
+    pool.add(spec(prefix=long[:120], recalled=long[120:]), p, slice(0, 1), 0)
     p.cursor[0] += 50
     for number in range(40):
         short = np.full((30, 5), number, np.float32)
-        pool.add(short, p, slice(1, 2), 1)
-        assert np.array_equal(pool.rows[p.cursor[0] : p.prefix_end[0]], long[50:])
-        assert np.array_equal(pool.rows[p.cursor[1] : p.prefix_end[1]], short)
+        pool.add(spec(prefix=short), p, slice(1, 2), 1)
+        assert np.array_equal(pool.rows[p.cursor[0] : p.prefix_end[0], :5], long[50:])
+        assert np.array_equal(pool.rows[p.cursor[1] : p.prefix_end[1], :5], short)
+        kept = pool.rows[p.cursor[0] : p.prefix_end[0], 5]
+        assert kept.tolist() == [NO_END] * 70 + [SAMPLED] * 80
+        assert p.canvas_end[0] == p.cursor[0] + 70
     assert len(pool.rows) <= 1024

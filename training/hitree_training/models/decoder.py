@@ -224,7 +224,8 @@ class SketchDecoder(nn.Module):
 
         ``condition`` (B, C), ``noise`` (B, 5) uniforms in (0, 1), ``temperature`` (B, 1); where
         ``force`` (B, 1) is 1 the row is ``forced`` (B, 5) instead; p_end is sampled only where
-        ``may_end`` (B, 1) is 1. Returns the state and ``segment_end`` (B, 1).
+        ``may_end`` (B, 1) is 1. Returns the state and ``segment_end`` (B, 1), which is sampled for
+        forced rows as well, by the same noise.
         """
         heard = self.hear(state, condition)
         head = self.predict(heard.h, condition, heard.where)
@@ -261,11 +262,11 @@ class SketchDecoder(nn.Module):
         offset = sample_offset(head, noise, temperature) * self.scale
         offset = torch.round(offset * GRID) / GRID
         flags = sample_pen(head.pen, noise[:, 3:4], may_end)  # (B, 3)
-        lifts = 1 - flags[:, 0:1]
-        ends = (noise[:, 4:5] < torch.sigmoid(head.segment[:, None])).to(flags.dtype)
-        segment_end = torch.maximum(ends * lifts, flags[:, 2:3]) * (1 - force)
         row = torch.cat([offset * (1 - flags[:, 2:3]), flags], dim=-1)
         row = forced * force + row * (1 - force)
+        ends = (noise[:, 4:5] < torch.sigmoid(head.segment[:, None])).to(row.dtype)
+        lifts = 1 - row[:, DOWN : DOWN + 1]
+        segment_end = torch.maximum(ends * lifts, row[:, END : END + 1])
         return heard._replace(pen=move(heard.pen, row, self.preset.raster)), segment_end
 
     def _cell(self, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,122 @@
+"""Server-sent events: frames with ids to resume from, and a heartbeat while nothing comes.
+
+An event's id says how far the drawing has been sent. A client that sends the same request again,
+with its seed and the id in ``Last-Event-ID``, gets what it lacks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+from starlette.responses import StreamingResponse
+
+from hitree.codec import to_json
+from hitree.errors import InvalidInput
+from hitree.v1 import hitree_pb2 as pb
+from hitree_server.openapi import LAST_EVENT_ID
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from google.protobuf.message import Message
+    from starlette.types import Send
+
+HEARTBEAT_SECONDS = 15.0  # of silence, after which a comment tells proxies that the stream lives
+HEARTBEAT = b": still drawing\n\n"
+
+_EVENT_ID = re.compile(r"(\d{1,6})-(\d{1,6})-(\d{1,6})")
+
+
+class EventStream(StreamingResponse):
+    """Server-sent events; a client that leaves closes the events' source at once."""
+
+    media_type = "text/event-stream"
+
+    def __init__(self, first: bytes, rest: AsyncGenerator[bytes], headers: dict[str, str]) -> None:
+        super().__init__(rest, headers={"cache-control": "no-store", **headers})
+        self._first = first
+        self._rest = rest
+
+    async def stream_response(self, send: Send) -> None:
+        """Send the first event with the headers, then the rest."""
+        head = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
+        async with aclosing(beating(self._rest)) as chunks:
+            await send(head)
+            await send({"type": "http.response.body", "body": self._first, "more_body": True})
+            async for chunk in chunks:
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def beating(
+    chunks: AsyncGenerator[bytes], seconds: float | None = None
+) -> AsyncGenerator[bytes]:
+    """What ``chunks`` yields, and a heartbeat after so many ``seconds`` of silence."""
+    seconds = HEARTBEAT_SECONDS if seconds is None else seconds
+    async with aclosing(chunks):
+        while True:
+            coming = asyncio.ensure_future(anext(chunks, None))
+            try:
+                while not (await asyncio.wait({coming}, timeout=seconds))[0]:
+                    yield HEARTBEAT
+            finally:
+                if not coming.done():
+                    coming.cancel()
+                    await asyncio.wait({coming})
+            chunk = coming.result()
+            if chunk is None:
+                return
+            yield chunk
+
+
+@dataclass
+class Place:
+    """How far a drawing has been sent: the id of its events."""
+
+    points: int
+    strokes: int  # finished ones
+    candidate: int
+
+    @classmethod
+    def of(cls, message: Message, last_event: str | None) -> Self:
+        """Where a drawing is begun: at its beginning, or where the client lost it.
+
+        ``last_event`` is the id that a client sent; it is written into the message.
+
+        Raises:
+            InvalidInput: it is no id of ours.
+        """
+        if not isinstance(message, pb.DrawRequest):
+            return cls(0, 0, 0)
+        held = message.resume
+        if last_event is not None:
+            found = _EVENT_ID.fullmatch(last_event)
+            if found is None:
+                raise InvalidInput(
+                    f"the header {LAST_EVENT_ID} is {last_event!r}; send the id of the last event"
+                )
+            held.points, held.finished_strokes, held.candidate = map(int, found.groups())
+        lengths = [len(stroke.xs) for stroke in held.strokes]
+        open_stroke = bool(lengths) and not held.last_stroke_finished
+        strokes = len(lengths) - open_stroke if lengths else held.finished_strokes
+        return cls(sum(lengths) or held.points, strokes, held.candidate)
+
+    def pass_by(self, event: pb.DrawEvent) -> None:
+        """Count what an event brings."""
+        self.points += len(event.points.xs)
+        self.strokes += event.HasField("stroke_finished")
+        if event.HasField("started"):
+            self.candidate = event.started.candidate
+
+    def __str__(self) -> str:
+        return f"{self.points}-{self.strokes}-{self.candidate}"
+
+
+def framed(event: pb.DrawEvent, place: Place) -> bytes:
+    data = json.dumps(to_json(event), separators=(",", ":"))
+    return f"id: {place}\nevent: {event.WhichOneof('event')}\ndata: {data}\n\n".encode()
