@@ -17,6 +17,7 @@
     │       ├── TooManyPoints      TOO_MANY_POINTS
     │       └── OutOfFrame         OUT_OF_FRAME
     ├── UnknownSubject             UNKNOWN_SUBJECT         NOT_FOUND            404
+    ├── UnknownModel               UNKNOWN_MODEL           NOT_FOUND            404
     ├── Unauthenticated            UNAUTHENTICATED         UNAUTHENTICATED      401
     ├── Overloaded                 OVERLOADED              RESOURCE_EXHAUSTED   429
     ├── DeadlineExceeded           DEADLINE_EXCEEDED       DEADLINE_EXCEEDED    504
@@ -148,6 +149,14 @@ class UnknownSubject(HiTreeError):
     """No subject that the bundle can draw was recognised; ``details["nearest"]`` lists some."""
 
     reason = "UNKNOWN_SUBJECT"
+    grpc_code = "NOT_FOUND"
+    http_status = 404
+
+
+class UnknownModel(HiTreeError):
+    """The bundle has no raw model of this name and version."""
+
+    reason = "UNKNOWN_MODEL"
     grpc_code = "NOT_FOUND"
     http_status = 404
 

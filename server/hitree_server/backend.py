@@ -17,6 +17,7 @@ from hitree_server.settings import bundle_path
 
 if TYPE_CHECKING:
     from hitree.bundle import Manifest
+    from hitree_server.raw import RawModels
     from hitree_server.settings import Settings
 
 
@@ -29,6 +30,7 @@ class Backend:
     planner: Planner
     annotator: Annotator
     engine: Engine
+    raw: RawModels
     info: pb.EngineInfo  # how the engine was set up
 
 
@@ -47,7 +49,15 @@ def load(settings: Settings) -> Backend:
     limits = EngineSettings(max_rows=settings.max_rows, queue_limit=settings.queue_limit)
     engine = Engine(bundle.manifest.decoder, device, limits)
     told = info(settings, engine, device.available)
-    backend = Backend(bundle.manifest, models, Planner(models), Annotator(models), engine, told)
+    backend = Backend(
+        bundle.manifest,
+        models,
+        Planner(models),
+        Annotator(models),
+        engine,
+        models.raw(bundle, settings.threads),
+        told,
+    )
     engine.start()  # last, so that no thread is left where something else fails
     return backend
 

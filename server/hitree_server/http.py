@@ -24,10 +24,10 @@ from starlette.staticfiles import StaticFiles
 
 from hitree.codec import error_to_wire, from_json, to_json
 from hitree.errors import HiTreeError, InternalError, InvalidInput, Unauthenticated
-from hitree.limits import LIMITS
 from hitree.v1 import hitree_pb2 as pb
-from hitree_server import openapi
-from hitree_server.calls import Call, observed
+from hitree_server import inference, openapi
+from hitree_server.calls import observed
+from hitree_server.incoming import AUTHORIZATION, admitted, body_of, call_of
 from hitree_server.metrics import CONTENT_TYPE
 from hitree_server.openapi import LAST_EVENT_ID, REQUEST_ID, TIMEOUT, Operation
 from hitree_server.sse import EventStream, Place, framed
@@ -39,12 +39,12 @@ with warnings.catch_warnings():
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-    from contextlib import AbstractContextManager
 
     from google.protobuf.message import Message
     from starlette.requests import Request
 
     from hitree_server.app import App
+    from hitree_server.calls import Call
     from hitree_server.service import Service
 
     Handler = Callable[[Request], Awaitable[Response]]
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 _M = TypeVar("_M", bound="Message")
 
 PREFIX = "/v1"
-AUTHORIZATION, RETRY_AFTER = "authorization", "retry-after"
+RETRY_AFTER = "retry-after"
 WEB = Path(__file__).parent / "web"
 
 OPERATIONS = (
@@ -138,6 +138,7 @@ def endpoints(service: Service, origins: Sequence[str] = ()) -> Starlette:
     return Starlette(
         routes=[
             Mount(PREFIX, routes=routes),
+            *inference.routes(service),
             Route("/openapi.json", describe),
             Route("/docs.json", describe),  # where BentoML's tools look
             Route("/metrics", metrics),
@@ -169,8 +170,8 @@ def _unary(operation: Operation, service: Service) -> Handler:
     answer = service.unary[operation.name]
 
     async def handle(request: Request) -> Response:
-        call = _call(request)
-        with observed(operation.name, call, service.metrics), _admitted(request, service):
+        call = call_of(request)
+        with observed(operation.name, call, service.metrics), admitted(request, service):
             reply = await answer(await _message(request, operation.request), call)
         return JSONResponse(to_json(reply), headers={REQUEST_ID: call.request_id})
 
@@ -179,7 +180,7 @@ def _unary(operation: Operation, service: Service) -> Handler:
 
 def _streaming(operation: Operation, service: Service) -> Handler:
     async def handle(request: Request) -> Response:
-        call = _call(request)
+        call = call_of(request)
         chunks = _chunks(operation, request, call, service)
         first = await anext(chunks)  # raises what was refused, while there can be a status
         return EventStream(first, chunks, {REQUEST_ID: call.request_id})
@@ -190,28 +191,13 @@ def _streaming(operation: Operation, service: Service) -> Handler:
 async def _chunks(
     operation: Operation, request: Request, call: Call, service: Service
 ) -> AsyncGenerator[bytes]:
-    with observed(operation.name, call, service.metrics), _admitted(request, service):
+    with observed(operation.name, call, service.metrics), admitted(request, service):
         message = await _message(request, operation.request)
         place = Place.of(message, request.headers.get(LAST_EVENT_ID))
         async with aclosing(service.streams[operation.name](message, call)) as events:
             async for event in events:
                 place.pass_by(event)
                 yield framed(event, place)
-
-
-def _call(request: Request) -> Call:
-    sent = request.headers.get(TIMEOUT)
-    try:
-        timeout = None if sent is None else int(sent) / 1000
-    except ValueError:
-        raise InvalidInput(f"the header {TIMEOUT} is {sent!r}; send milliseconds") from None
-    call = Call.of("http", request_id=request.headers.get(REQUEST_ID, ""), timeout=timeout)
-    request.state.request_id = call.request_id  # for `_refuse`
-    return call
-
-
-def _admitted(request: Request, service: Service) -> AbstractContextManager[str]:
-    return service.access.admitted(request.headers.get(AUTHORIZATION, ""))
 
 
 async def _message(request: Request, message_class: type[_M]) -> _M:
@@ -222,11 +208,7 @@ async def _message(request: Request, message_class: type[_M]) -> _M:
     """
     if request.method == "GET":
         return message_class()
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > LIMITS.message_bytes:
-            raise InvalidInput(f"the body is longer than {LIMITS.message_bytes} bytes; send less")
+    body = await body_of(request)
     try:
         value = json.loads(body)
     except (ValueError, RecursionError) as exc:

@@ -19,6 +19,7 @@ from hitree.errors import BundleCorrupt, BundleIncomplete, MissingPackage
 from hitree.segments import stroke_features
 from hitree.text import Vocabulary
 from hitree_server import decoding
+from hitree_server.raw import RawModel, RawModels
 from hitree_server.subjects import Recognition, SubjectIndex
 
 if TYPE_CHECKING:
@@ -109,6 +110,13 @@ class Models:
         threshold = manifest.settings.get("subject_threshold", SUBJECT_THRESHOLD)
         index = SubjectIndex(manifest.subjects, vectors.sentence, threshold)
         return cls(sessions, manifest.generator, vocabulary, vectors, index, bundle)
+
+    def raw(self, bundle: Bundle, threads: int) -> RawModels:
+        """All graphs of ``bundle`` as they are, a session of their own for the decoder's step."""
+        file = bundle.manifest.decoder.file
+        sessions = {**self._sessions, "decoder_step": _session(bundle, file, threads)}
+        models = [RawModel.of(name, session) for name, session in sessions.items()]
+        return RawModels(models, bundle.manifest.version)
 
     # ---- language ---------------------------------------------------------------------------
 

@@ -28,7 +28,7 @@ from hitree_server.version import VERSION
 from hitree_server.workers import Workers
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 
     from google.protobuf.message import Message
 
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from hitree_server.calls import Call
     from hitree_server.intake import DrawAsk, PlanAsk
     from hitree_server.metrics import Metrics
+    from hitree_server.raw import Array, RawModels, TensorInfo
     from hitree_server.settings import Settings
 
 
@@ -105,18 +106,22 @@ class Service:
         """Count a call while it runs; refuse it where the service does not serve."""
         if self._closed:
             raise Unavailable("the service is stopping; send the call to another", retry_after=1.0)
-        if self._backend is None:
-            raise Unavailable("the service is starting; try again in a second", retry_after=1.0)
+        backend = self._opened()
         if request is not None:
             intake.check_size(request)
         self._running += 1
         self._idle.clear()
         try:
-            yield self._backend
+            yield backend
         finally:
             self._running -= 1
             if not self._running:
                 self._idle.set()
+
+    def _opened(self) -> Backend:
+        if self._backend is None:
+            raise Unavailable("the service is starting; try again in a second", retry_after=1.0)
+        return self._backend
 
     # ---- plans and drawings ------------------------------------------------------------------
 
@@ -222,6 +227,32 @@ class Service:
             work = partial(backend.annotator.score, drawing, items)
             scores = await self._workers.run("score", call, work)
             return pb.ScoreResponse(scores=list(scores), model_version=backend.manifest.version)
+
+    # ---- raw models ---------------------------------------------------------------------------
+
+    @property
+    def raw(self) -> RawModels:
+        """The bundle's graphs.
+
+        Raises:
+            Unavailable: the service is starting.
+        """
+        return self._opened().raw
+
+    async def infer(
+        self,
+        name: str,
+        version: str,
+        tensors: Callable[[], Mapping[str, Array]],
+        wanted: Sequence[str],
+        call: Call,
+    ) -> list[tuple[TensorInfo, Array]]:
+        """Run a raw model on ``tensors``, which are read once the call is admitted."""
+        with self._admitted(None) as backend:
+            model = backend.raw.get(name, version)
+            work = partial(model.infer, tensors(), wanted)
+            made = await self._workers.run(name, call, work)
+            return [(info, made[info.name]) for info in model.outputs if info.name in made]
 
     # ---- the service itself ------------------------------------------------------------------
 

@@ -27,6 +27,7 @@ from hitree_server.local import EmbeddedTransport, Home
 from hitree_server.metrics import Metrics
 from hitree_server.models import Described, Expansion
 from hitree_server.planner import Planner
+from hitree_server.raw import RawModel, RawModels
 from hitree_server.service import Service
 from hitree_server.settings import Settings
 from hitree_server.subjects import Recognition
@@ -81,6 +82,34 @@ MANIFEST = Manifest(
     settings={"temperature": 0.5},
     metrics={"decoder.nll": 1.5},
 )
+
+
+class Doubling:
+    """A graph that doubles numbers and counts rows."""
+
+    def get_inputs(self) -> list[Any]:
+        return [Argument("x", "tensor(float)", ["rows", 2]), Argument("n", "tensor(int64)", [1])]
+
+    def get_outputs(self) -> list[Any]:
+        return [Argument("y", "tensor(float)", ["rows", 2]), Argument("m", "tensor(int64)", [1])]
+
+    def run(self, names: list[str], feed: dict[str, np.ndarray]) -> list[np.ndarray]:
+        if feed["n"][0] < 0:
+            raise RuntimeError("n is below 0")
+        made = {"y": 2 * feed["x"], "m": feed["n"] + len(feed["x"])}
+        return [made[name] for name in names]
+
+
+@dataclass
+class Argument:
+    """How ONNX Runtime tells of a tensor."""
+
+    name: str
+    type: str
+    shape: list[str | int]
+
+
+RAW = RawModels([RawModel.of("doubling", Doubling())], MANIFEST.version)
 
 
 @dataclass
@@ -216,7 +245,7 @@ class Fakes:
         models: Any = self.models
         info = backends.info(settings, engine, ("fake",))
         self.opened.append(
-            Backend(MANIFEST, models, Planner(models), Annotator(models), engine, info)
+            Backend(MANIFEST, models, Planner(models), Annotator(models), engine, RAW, info)
         )
         return self.opened[-1]
 

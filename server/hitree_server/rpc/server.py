@@ -1,4 +1,4 @@
-"""The gRPC server: HiTree, the standard health service and reflection."""
+"""The gRPC server: HiTree, the raw models, the standard health service and reflection."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ from grpc_reflection.v1alpha import reflection  # type: ignore[import-untyped]  
 
 from hitree.errors import PortBusy
 from hitree.limits import LIMITS
+from hitree.oip import inference_pb2 as oip
+from hitree.oip import inference_pb2_grpc as oip_grpc
 from hitree.v1 import hitree_pb2 as pb
 from hitree.v1 import hitree_pb2_grpc as pb_grpc
+from hitree_server.rpc.inference import InferenceServicer
 from hitree_server.rpc.reading import Reading
 from hitree_server.rpc.service import HiTreeServicer
 
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     from hitree_server.tls import Tls
 
 HITREE = pb.DESCRIPTOR.services_by_name["HiTree"].full_name
+INFERENCE = oip.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
@@ -46,11 +50,13 @@ class RpcServer:
         Raises:
             PortBusy: the port is taken.
         """
-        self._server = grpc.aio.server(interceptors=[Reading(HITREE)], options=_OPTIONS)
+        self._server = grpc.aio.server(interceptors=[Reading(HITREE, INFERENCE)], options=_OPTIONS)
         self._health = HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         pb_grpc.add_HiTreeServicer_to_server(HiTreeServicer(service), self._server)
-        names = (HITREE, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name)
+        raw = InferenceServicer(service)
+        oip_grpc.add_GRPCInferenceServiceServicer_to_server(raw, self._server)
+        names = (HITREE, INFERENCE, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name)
         reflection.enable_server_reflection((*names, reflection.SERVICE_NAME), self._server)
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         try:
@@ -72,7 +78,7 @@ class RpcServer:
 
     async def set_ready(self, ready: bool) -> None:
         """Tell health checks, of the server and of the service, whether calls are welcome."""
-        for name in ("", HITREE):
+        for name in ("", HITREE, INFERENCE):
             await self._health.set(name, _SERVING if ready else _NOT_SERVING)
 
     async def stop(self, grace: float) -> None:

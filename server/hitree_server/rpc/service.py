@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from contextlib import aclosing
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from hitree.errors import HiTreeError
 from hitree.v1 import hitree_pb2 as pb
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from hitree_server.service import Service
 
-    Context = grpc.aio.ServicerContext[object, object]
+    Context = grpc.aio.ServicerContext[Any, Any]  # Any: messages of either service
 
 _Request = TypeVar("_Request")
 _Reply = TypeVar("_Reply")
@@ -80,10 +80,10 @@ class HiTreeServicer(pb_grpc.HiTreeServicer):
         request: _Request,
         context: Context,
     ) -> _Reply:
-        call = await _call(context)
+        call = await call_of(context)
         try:
-            with observed(method, call, self._service.metrics), self._admitted(context):
-                _check_read(request)
+            with observed(method, call, self._service.metrics), admitted(context, self._service):
+                check_read(request)
                 return await answer(request, call)
         except HiTreeError as exc:
             await abort(context, exc)
@@ -96,27 +96,30 @@ class HiTreeServicer(pb_grpc.HiTreeServicer):
         context: Context,
     ) -> None:
         """Write what ``answer`` yields; a client that leaves cancels this, and so the drawing."""
-        call = await _call(context)
+        call = await call_of(context)
         try:
-            with observed(method, call, self._service.metrics), self._admitted(context):
-                _check_read(request)
+            with observed(method, call, self._service.metrics), admitted(context, self._service):
+                check_read(request)
                 async with aclosing(answer(request, call)) as events:
                     async for event in events:
                         await context.write(event)
         except HiTreeError as exc:
             await abort(context, exc)
 
-    def _admitted(self, context: Context) -> AbstractContextManager[str]:
-        return self._service.access.admitted(_sent(context, AUTHORIZATION))
+
+def admitted(context: Context, service: Service) -> AbstractContextManager[str]:
+    """See `hitree_server.access.Access.admitted`."""
+    return service.access.admitted(_sent(context, AUTHORIZATION))
 
 
-def _check_read(request: object) -> None:
+def check_read(request: object) -> None:
     """Raise what `hitree_server.rpc.reading` hands in place of an unreadable request."""
     if isinstance(request, HiTreeError):
         raise request
 
 
-async def _call(context: Context) -> Call:
+async def call_of(context: Context) -> Call:
+    """The call behind a context; tells the caller its id."""
     asked = _sent(context, REQUEST_ID)
     call = Call.of("grpc", request_id=asked, timeout=context.time_remaining())
     await context.send_initial_metadata(((REQUEST_ID, call.request_id),))

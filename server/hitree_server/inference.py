@@ -1,0 +1,246 @@
+"""The Open Inference Protocol over HTTP, with the binary tensor extension.
+
+A body is JSON; with the header ``inference-header-content-length`` it is so many bytes of JSON and
+then the tensors that say ``binary_data_size``, one after another. Stock clients send and expect
+that form by default.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from typing import TYPE_CHECKING, Any  # Any: JSON
+
+import numpy as np
+from pydantic import BaseModel, Field, ValidationError
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from hitree.errors import HiTreeError, InternalError, InvalidInput, Unavailable
+from hitree_server.calls import Call, observed
+from hitree_server.incoming import admitted, body_of, call_of
+from hitree_server.raw import PLATFORM, tensor
+from hitree_server.version import VERSION
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from starlette.requests import Request
+    from starlette.routing import BaseRoute
+
+    from hitree_server.raw import Array, RawModel, TensorInfo
+    from hitree_server.service import Service
+
+    Handler = Callable[[Request], Awaitable[Response]]
+
+PREFIX = "/v2"
+JSON_LENGTH = "inference-header-content-length"
+EXTENSIONS = ("binary_tensor_data",)
+
+
+class Parameters(BaseModel):
+    """What we heed of a tensor's or a request's parameters; others are for other servers."""
+
+    binary_data: bool | None = None
+    binary_data_size: int | None = Field(default=None, ge=0)
+    binary_data_output: bool = False
+
+
+class Input(BaseModel):
+    """A tensor that comes."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+    data: list[Any] | None = None  # nested or flat
+    parameters: Parameters = Parameters()
+
+
+class Output(BaseModel):
+    """A tensor that is wanted."""
+
+    name: str
+    parameters: Parameters = Parameters()
+
+
+class Ask(BaseModel):
+    """The JSON of an inference request."""
+
+    id: str = ""
+    inputs: list[Input]
+    outputs: list[Output] = []
+    parameters: Parameters = Parameters()
+
+
+def routes(service: Service) -> list[BaseRoute]:
+    """The protocol's paths."""
+    door = _Door(service)
+    model = f"{PREFIX}/models/{{model}}"
+    paths: list[BaseRoute] = [
+        Route(PREFIX, door.server),
+        Route(f"{PREFIX}/health/live", door.live),
+        Route(f"{PREFIX}/health/ready", door.ready),
+    ]
+    for named in (model, f"{model}/versions/{{version}}"):
+        paths += [
+            Route(named, _answering(door.model)),
+            Route(f"{named}/ready", _answering(door.model_ready)),
+            Route(f"{named}/infer", _answering(door.infer), methods=["POST"]),
+        ]
+    return paths
+
+
+def _answering(handle: Handler) -> Handler:
+    """Errors in the protocol's own body: ``{"error": "what happened"}``."""
+
+    async def answer(request: Request) -> Response:
+        try:
+            return await handle(request)
+        except HiTreeError as exc:
+            return JSONResponse({"error": exc.message}, exc.http_status, _headers(exc))
+
+    return answer
+
+
+def _headers(error: HiTreeError) -> dict[str, str]:
+    return {} if error.retry_after is None else {"retry-after": f"{error.retry_after:.0f}"}
+
+
+class _Door:
+    """The handlers."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    async def server(self, _: Request) -> Response:
+        """What this is."""
+        return JSONResponse({"name": "hitree", "version": VERSION, "extensions": EXTENSIONS})
+
+    async def live(self, _: Request) -> Response:
+        """That the process lives."""
+        return JSONResponse({"live": True})
+
+    async def ready(self, _: Request) -> Response:
+        """Whether calls are welcome."""
+        ready = self._service.ready
+        return JSONResponse({"ready": ready}, 200 if ready else Unavailable.http_status)
+
+    async def model(self, request: Request) -> Response:
+        """What a model reads and writes."""
+        found = self._model(request)
+        return JSONResponse(
+            {
+                "name": found.name,
+                "versions": [self._service.raw.version],
+                "platform": PLATFORM,
+                "inputs": [_metadata(one) for one in found.inputs],
+                "outputs": [_metadata(one) for one in found.outputs],
+            }
+        )
+
+    async def model_ready(self, request: Request) -> Response:
+        """Whether a model may be asked."""
+        self._model(request)
+        return await self.ready(request)
+
+    async def infer(self, request: Request) -> Response:
+        """Run a model."""
+        call = call_of(request)
+        with observed("ModelInfer", call, self._service.metrics), admitted(request, self._service):
+            ask, rest = _parsed(await body_of(request), request.headers.get(JSON_LENGTH))
+            return await self._infer(request, ask, rest, call)
+
+    async def _infer(self, request: Request, ask: Ask, rest: bytes, call: Call) -> Response:
+        name, version = request.path_params["model"], request.path_params.get("version", "")
+        wanted = [one.name for one in ask.outputs]
+        made = await self._service.infer(name, version, partial(_tensors, ask, rest), wanted, call)
+        head = {"model_name": name, "model_version": self._service.raw.version}
+        return _reply(head | ({"id": ask.id} if ask.id else {}), ask, made)
+
+    def _model(self, request: Request) -> RawModel:
+        found: dict[str, str] = request.path_params
+        return self._service.raw.get(found["model"], found.get("version", ""))
+
+
+def _parsed(body: bytes, length: str | None) -> tuple[Ask, bytes]:
+    """The JSON of a body, and the bytes behind it.
+
+    Raises:
+        InvalidInput: it is no request.
+    """
+    try:
+        cut = len(body) if length is None else int(length)
+        if not 0 <= cut <= len(body):
+            raise ValueError(f"{JSON_LENGTH} is {cut}, the body has {len(body)} bytes")
+        return Ask.model_validate_json(body[:cut]), body[cut:]
+    except ValidationError as exc:
+        errors = [(".".join(map(str, e["loc"])), e["msg"]) for e in exc.errors(include_url=False)]
+        said = "; ".join(f"{place}: {message}" if place else message for place, message in errors)
+        raise InvalidInput(f"the body is no inference request: {said[:500]}") from exc
+    except ValueError as exc:
+        raise InvalidInput(f"the body is no inference request: {exc}") from exc
+
+
+def _tensors(ask: Ask, rest: bytes) -> dict[str, Array]:
+    """The tensors of a request, from JSON and from what follows it.
+
+    Raises:
+        InvalidInput: a tensor has no data, or bytes are missing or left over.
+    """
+    made, at = {}, 0
+    for one in ask.inputs:
+        size = one.parameters.binary_data_size
+        if (size is None) == (one.data is None):
+            raise InvalidInput(f"{one.name} has to have either data or binary_data_size")
+        if size is None:
+            made[one.name] = tensor(one.name, one.datatype, one.shape, _flat(one))
+        else:
+            made[one.name] = tensor(one.name, one.datatype, one.shape, rest[at : at + size])
+            at += size
+    if at != len(rest):
+        raise InvalidInput(f"{len(rest)} bytes follow the JSON, its tensors have {at}")
+    return made
+
+
+def _flat(one: Input) -> list[Any]:
+    """A tensor's elements; JSON may nest them."""
+    flat: list[Any] = one.data or []
+    while flat and all(isinstance(part, list) for part in flat):
+        flat = [element for part in flat for element in part]
+    return flat
+
+
+def _reply(head: dict[str, str], ask: Ask, made: list[tuple[TensorInfo, Array]]) -> Response:
+    """JSON, and behind it the tensors that are wanted as bytes."""
+    binary = {one.name: one.parameters.binary_data for one in ask.outputs}
+    outputs, blobs = [], []
+    for info, array in made:
+        told: dict[str, Any] = {
+            "name": info.name, "datatype": info.datatype, "shape": list(array.shape),
+        }  # fmt: skip
+        chosen = binary.get(info.name)
+        if ask.parameters.binary_data_output if chosen is None else chosen:
+            blobs.append(array.tobytes())
+            told["parameters"] = {"binary_data_size": len(blobs[-1])}
+        else:
+            told["data"] = _finite(array).ravel().tolist()
+        outputs.append(told)
+    text = json.dumps({**head, "outputs": outputs}).encode()
+    if not blobs:
+        return Response(text, media_type="application/json")
+    return Response(
+        text + b"".join(blobs),
+        media_type="application/octet-stream",
+        headers={JSON_LENGTH: str(len(text))},
+    )
+
+
+def _finite(array: Array) -> Array:
+    """JSON has no numbers for what is not finite."""
+    if not np.isfinite(array).all():
+        raise InternalError("the model made numbers that JSON does not have; ask for binary data")
+    return array
+
+
+def _metadata(info: TensorInfo) -> dict[str, Any]:
+    return {"name": info.name, "datatype": info.datatype, "shape": list(info.shape)}

@@ -1,0 +1,143 @@
+"""The bundle's graphs as they are: tensors in, tensors out, for the Open Inference Protocol.
+
+What is asked of them does not go through the engine: a step of the decoder is one step, whose
+state is the caller's to keep.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any  # Any: onnxruntime has no types, and arrays of all types
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hitree.errors import InvalidInput, UnknownModel
+from hitree.limits import LIMITS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+Array = NDArray[Any]
+
+PLATFORM = "onnxruntime_onnx"
+# The protocol's names of types, ONNX Runtime's and numpy's.
+DATATYPES: dict[str, np.dtype[Any]] = {"FP32": np.dtype("<f4"), "INT64": np.dtype("<i8")}
+_ONNX = {"tensor(float)": "FP32", "tensor(int64)": "INT64"}
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """A tensor that a model reads or writes."""
+
+    name: str
+    datatype: str  # a key of `DATATYPES`
+    shape: tuple[int, ...]  # -1 where any length will do
+
+
+@dataclass(frozen=True, eq=False)
+class RawModel:
+    """One graph."""
+
+    name: str
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+    session: Any  # an onnxruntime.InferenceSession
+
+    @classmethod
+    def of(cls, name: str, session: Any) -> RawModel:
+        """The graph of a session."""
+        inputs, outputs = session.get_inputs(), session.get_outputs()
+        return cls(name, tuple(map(_info, inputs)), tuple(map(_info, outputs)), session)
+
+    def infer(self, tensors: Mapping[str, Array], wanted: Sequence[str] = ()) -> dict[str, Array]:
+        """Run the graph; ``wanted`` are outputs, none: all of them.
+
+        Raises:
+            InvalidInput: a tensor is missing, unknown, of another type or shape, or holds values
+                that the graph cannot read.
+        """
+        self._check(tensors)
+        known = [one.name for one in self.outputs]
+        names = list(wanted) or known
+        if not set(names) <= set(known):
+            raise InvalidInput(f"{self.name} has the outputs {known}, not all of {names}")
+        try:
+            made = self.session.run(names, dict(tensors))
+        except Exception as exc:  # the runtime has one class a status, and no common base
+            raise InvalidInput(
+                f"{self.name} cannot run on these tensors: {exc}; do their lengths fit together, "
+                "and are indices within them?"
+            ) from exc
+        return dict(zip(names, made, strict=True))
+
+    def _check(self, tensors: Mapping[str, Array]) -> None:
+        infos = {one.name: one for one in self.inputs}
+        if tensors.keys() != infos.keys():
+            raise InvalidInput(f"{self.name} reads {sorted(infos)}, not {sorted(tensors)}")
+        for name, tensor in tensors.items():
+            info = infos[name]
+            fits = len(tensor.shape) == len(info.shape) and all(
+                want in (-1, have) for want, have in zip(info.shape, tensor.shape, strict=True)
+            )
+            if not fits or tensor.dtype != DATATYPES[info.datatype] or not tensor.size:
+                raise InvalidInput(
+                    f"{name} of {self.name} is {info.datatype} {list(info.shape)}, not "
+                    f"{tensor.dtype} {list(tensor.shape)}; -1 is any length from 1 up"
+                )
+
+
+class RawModels:
+    """The graphs of one bundle, by name."""
+
+    def __init__(self, models: Iterable[RawModel], version: str) -> None:
+        """``version``: of the bundle, which is that of all of them."""
+        self._models = {model.name: model for model in models}
+        self.version = version
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What can be asked for, sorted."""
+        return tuple(sorted(self._models))
+
+    def get(self, name: str, version: str = "") -> RawModel:
+        """A model; an empty version is whichever is served.
+
+        Raises:
+            UnknownModel: there is none of this name and version.
+        """
+        if name not in self._models or version not in ("", self.version):
+            raise UnknownModel(
+                f"there is no model {name!r}{f' of version {version!r}' if version else ''}; of "
+                f"version {self.version!r} there are {', '.join(self.names)}"
+            )
+        return self._models[name]
+
+
+def tensor(name: str, datatype: str, shape: Sequence[int], data: bytes | Sequence[Any]) -> Array:
+    """A tensor as it came: little-endian bytes, or a flat list of its elements.
+
+    Raises:
+        InvalidInput: the type is not known, or the shape does not fit what came.
+    """
+    if datatype not in DATATYPES:
+        raise InvalidInput(f"{name} is of {datatype}; the models read {', '.join(DATATYPES)}")
+    dtype = DATATYPES[datatype]
+    count = math.prod(shape)
+    if min(shape, default=1) < 0 or count * dtype.itemsize > LIMITS.message_bytes:
+        raise InvalidInput(f"{name} cannot have the shape {list(shape)}")
+    given = len(data) / dtype.itemsize if isinstance(data, bytes) else len(data)
+    if given != count:
+        raise InvalidInput(f"{name} has the shape {list(shape)} and {given:g} elements")
+    try:
+        flat = np.frombuffer(data, dtype) if isinstance(data, bytes) else np.array(data, dtype)
+    except (TypeError, ValueError, OverflowError) as exc:
+        raise InvalidInput(f"{name} is not made of {datatype}: {exc}") from exc
+    made: Array = flat.reshape(tuple(shape))
+    return made
+
+
+def _info(tensor: Any) -> TensorInfo:
+    shape = tuple(length if isinstance(length, int) else -1 for length in tensor.shape)
+    return TensorInfo(tensor.name, _ONNX[tensor.type], shape)
