@@ -3,6 +3,8 @@
 Start: both ports are bound, gRPC answers NOT_SERVING, the bundle is loaded, then calls are
 welcome. Stop (SIGTERM, Ctrl-C): readiness flips while both doors still listen, drawings that run
 may finish for ``drain_seconds``, then the doors close. A second signal skips the wait.
+Reload (SIGHUP): the bundle is loaded anew beside the one that is served, and takes its place for
+new calls; those that run end with the old one.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
-from hitree.errors import PortBusy
+from hitree.errors import HiTreeError, PortBusy
 from hitree_server import logs
 from hitree_server.backend import load
 from hitree_server.http import door
@@ -56,6 +58,8 @@ class App:
         self._backend: Backend | None = None
         self._rpc: RpcServer | None = None
         self._watch: asyncio.Task[None] | None = None
+        self._retiring: dict[asyncio.Task[None], Backend] = {}  # replaced, with calls to end
+        self._reloading = asyncio.Lock()
 
     @property
     def ready(self) -> bool:
@@ -80,13 +84,27 @@ class App:
         self._rpc = RpcServer(self.service, settings.host, settings.grpc_port, self.tls)
         await self._rpc.start()
         try:
-            self._backend = await asyncio.to_thread(self._open_backend, self.settings)
+            self._serve(await asyncio.to_thread(self._open_backend, self.settings))
         except BaseException:
             await self.stop()
             raise
-        self.metrics.watch(self._backend.engine.stats)
-        self.service.open(self._backend)
         self._watch = asyncio.create_task(self._keep_health(self._rpc))
+
+    async def reload(self) -> None:
+        """Serve the bundle as it is now; one that cannot be loaded changes nothing."""
+        async with self._reloading:
+            try:
+                fresh = await asyncio.to_thread(self._open_backend, self.settings)
+            except HiTreeError as exc:
+                log.error("reload failed", reason=exc.reason, why=exc.message)
+                return
+            before = self._backend
+            self._serve(fresh)
+            log.info("reloaded", version=fresh.manifest.version)
+            if before is not None:
+                retiring = asyncio.create_task(self._retire(before))
+                self._retiring[retiring] = before
+                retiring.add_done_callback(self._retiring.pop)
 
     async def drain(self) -> None:
         """Refuse new calls, let those that run finish for ``drain_seconds``, break off the rest."""
@@ -94,8 +112,9 @@ class App:
         if self._rpc is not None:
             await self._rpc.set_ready(False)
         await self._idle(self.settings.drain_seconds)
-        if self._backend is not None:
-            await asyncio.to_thread(self._backend.engine.stop)
+        for backend in (self._backend, *self._retiring.values()):
+            if backend is not None:
+                await asyncio.to_thread(backend.engine.stop)
         self.hurry.set()  # whoever drains again need not wait again
         with suppress(TimeoutError):
             await asyncio.wait_for(self.service.idle(), LAST_WORDS_SECONDS)
@@ -108,6 +127,16 @@ class App:
         if self._rpc is not None:
             await self._rpc.stop(grace=LAST_WORDS_SECONDS)
         self.service.stop()
+
+    def _serve(self, backend: Backend) -> None:
+        self._backend = backend
+        self.metrics.watch(backend.engine.stats)
+        self.service.open(backend)
+
+    async def _retire(self, backend: Backend) -> None:
+        """Stop an engine once its last call has ended."""
+        await self.service.idle(backend)
+        await asyncio.to_thread(backend.engine.stop)
 
     async def _idle(self, seconds: float) -> None:
         """Wait until no call runs, for ``seconds`` at most, or until somebody is in a hurry."""
@@ -227,11 +256,16 @@ def _signals(app: App) -> Iterator[None]:
             app.hurry.set()
         app.stopping.set()
 
+    def reload() -> None:
+        reloads.append(asyncio.ensure_future(app.reload()))  # kept: a loop holds tasks weakly
+
+    reloads: list[asyncio.Future[None]] = []
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, handle)
+    handlers = {signal.SIGTERM: handle, signal.SIGINT: handle, signal.SIGHUP: reload}
+    for number, handler in handlers.items():
+        loop.add_signal_handler(number, handler)
     try:
         yield
     finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in handlers:
             loop.remove_signal_handler(number)

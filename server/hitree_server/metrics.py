@@ -52,10 +52,14 @@ class Metrics:
         self.finished = counter("finished", "Drawings that ended, by reason", "reason")
         self.first_point = seconds("draw_first_point", "From a Draw call to its first point")
         self.model_time = seconds("model", "Time of a model call", "model")
+        self._engine: EngineCollector | None = None
 
     def watch(self, stats: Stats) -> None:
-        """Show what an engine counts, too."""
-        self.registry.register(EngineCollector(stats))
+        """Show what an engine counts, too, in place of another one."""
+        if self._engine is not None:
+            self.registry.unregister(self._engine)
+        self._engine = EngineCollector(stats)
+        self.registry.register(self._engine)
 
     @contextmanager
     def model(self, name: str) -> Iterator[None]:

@@ -7,6 +7,7 @@ doors turn into `InternalError` (see `hitree_server.calls.observed`).
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing, contextmanager
 from dataclasses import replace
@@ -56,9 +57,8 @@ class Service:
         self._workers = Workers(settings.model_workers, settings.model_queue, metrics)
         self._backend: Backend | None = None
         self._closed = False
-        self._running = 0
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._running: Counter[Backend] = Counter()  # calls, by what they are answered from
+        self._ended = asyncio.Event()  # set whenever a call ends
 
     # ---- life --------------------------------------------------------------------------------
 
@@ -85,16 +85,18 @@ class Service:
         return {"Draw": self.draw, "Redraw": self.redraw}
 
     def open(self, backend: Backend) -> None:
-        """Begin to answer from ``backend``."""
+        """Begin to answer from ``backend``; calls that run end with what they began with."""
         self._backend = backend
 
     def close(self) -> None:
         """Refuse new calls; those that run go on."""
         self._closed = True
 
-    async def idle(self) -> None:
-        """Return when no call runs."""
-        await self._idle.wait()
+    async def idle(self, backend: Backend | None = None) -> None:
+        """Return when no call runs, or none on ``backend``."""
+        while self._running[backend] if backend else self._running.total():
+            self._ended.clear()
+            await self._ended.wait()
 
     def stop(self) -> None:
         """Give the threads back."""
@@ -109,14 +111,13 @@ class Service:
         backend = self._opened()
         if request is not None:
             intake.check_size(request)
-        self._running += 1
-        self._idle.clear()
+        self._running[backend] += 1
         try:
             yield backend
         finally:
-            self._running -= 1
-            if not self._running:
-                self._idle.set()
+            self._running[backend] -= 1
+            self._running += Counter()  # forgets what has none
+            self._ended.set()
 
     def _opened(self) -> Backend:
         if self._backend is None:
