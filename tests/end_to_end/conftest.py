@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-import hitree_sdk
-from end_to_end.processes import Served, clean_environment
+from end_to_end.processes import free_ports, serve, wait_until_ready
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from playwright.sync_api import Browser
+
+    from end_to_end.processes import Served
 
 BROWSER = (
     "--no-sandbox",
@@ -33,15 +31,10 @@ BROWSER = (
 @pytest.fixture(scope="session")
 def served() -> Iterator[Served]:
     """`hitree serve` on free ports, ready; it must stop cleanly in the end."""
-    with socket.create_server(("127.0.0.1", 0)) as a, socket.create_server(("127.0.0.1", 0)) as b:
-        ports = [door.getsockname()[1] for door in (a, b)]
-    command = [str(Path(sys.executable).with_name("hitree")), "serve"]
-    options = [f"--port={ports[0]}", f"--http-port={ports[1]}"]
-    with subprocess.Popen([*command, *options], env=clean_environment()) as process:
-        at = Served(f"grpc://127.0.0.1:{ports[0]}", f"http://127.0.0.1:{ports[1]}")
+    at = free_ports()
+    with serve(at) as process:
         try:
-            with hitree_sdk.Client(at.grpc, retries=10) as client:
-                client.model_info()  # tried again until the service is ready
+            wait_until_ready(at)
             yield at
         finally:
             process.terminate()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import httpx
 import numpy as np
 
-from hitree.tree import Node, Plan, build
+from end_to_end.processes import long_plan
 from hitree_sdk import AsyncClient
 
 if TYPE_CHECKING:
@@ -18,15 +18,6 @@ if TYPE_CHECKING:
 
 STREAMS = 64
 POINTS = 220  # of every drawing
-PARTS = ("a head", "two ears", "a body", "four legs", "a tail", "two eyes", "a nose", "whiskers")
-
-
-def long_plan() -> Plan:
-    """More leaves than `POINTS` points can draw, so that every drawing has all of its points."""
-    texts = [f"add {PARTS[index % len(PARTS)]}" for index in range(60)]
-    root = Node(0, None, "draw a cat")
-    leaves = [Node(index, 0, text) for index, text in enumerate(texts, 1)]
-    return Plan(build([root, *leaves]), subject="cat")
 
 
 async def draw(client: AsyncClient, seed: int) -> Sketch:

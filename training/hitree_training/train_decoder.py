@@ -44,12 +44,12 @@ BULK = {
 }
 FINE = {
     "sampled": 0.15,
-    "real": 0.13,
-    "sampled annotated": 0.2,
-    "real annotated": 0.12,
-    "drawn annotated": 0.4,
+    "real": 0.18,
+    "sampled annotated": 0.17,
+    "real annotated": 0.14,
+    "drawn annotated": 0.36,
 }
-TURN = 0.6  # of the schedule is bulk; then the mix moves to the fine one
+TURN = 0.5  # of the schedule is bulk; then the mix moves to the fine one
 
 WARMUP = 0.03  # of the schedule
 CLIP = 1.0  # norm of the gradient
