@@ -14,6 +14,7 @@ from grpc_status import rpc_status  # type: ignore[import-untyped]  # it has no 
 
 from hitree.errors import BY_GRPC_CODE, BY_REASON, HiTreeError, InternalError, Unavailable
 from hitree.v1.hitree_pb2_grpc import HiTreeStub
+from hitree_sdk import _tracing
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -40,13 +41,13 @@ class GrpcTransport:
         else:
             self._channel = grpc.insecure_channel(config.address, options=_OPTIONS)
         self._stub = HiTreeStub(self._channel)
-        self._metadata = _metadata(config)
+        self._config = config
 
     def unary(self, method: str, request: Message, *, timeout: float | None) -> Message:
         """Call ``method``; ``timeout`` seconds are the call's deadline."""
         try:
             reply: Message = getattr(self._stub, method)(
-                request, timeout=timeout, metadata=self._metadata
+                request, timeout=timeout, metadata=_metadata(self._config)
             )
         except grpc.RpcError as exc:
             raise error_of(exc) from exc
@@ -56,7 +57,9 @@ class GrpcTransport:
         self, method: str, request: Message, *, timeout: float | None
     ) -> Iterator[pb.DrawEvent]:
         """Call a streaming ``method``; closing the generator cancels the call."""
-        call = getattr(self._stub, method)(request, timeout=timeout, metadata=self._metadata)
+        call = getattr(self._stub, method)(
+            request, timeout=timeout, metadata=_metadata(self._config)
+        )
         try:
             yield from call
         except grpc.RpcError as exc:
@@ -76,13 +79,12 @@ class AsyncGrpcTransport:
         """Keep the configuration: a channel can only be made where a loop runs."""
         self._config = config
         self._channel: grpc.aio.Channel | None = None
-        self._metadata = _metadata(config)
 
     async def unary(self, method: str, request: Message, *, timeout: float | None) -> Message:
         """Call ``method``; ``timeout`` seconds are the call's deadline."""
         try:
             reply: Message = await self._method(method)(
-                request, timeout=timeout, metadata=self._metadata
+                request, timeout=timeout, metadata=_metadata(self._config)
             )
         except grpc.RpcError as exc:
             raise error_of(exc) from exc
@@ -92,7 +94,7 @@ class AsyncGrpcTransport:
         self, method: str, request: Message, *, timeout: float | None
     ) -> AsyncIterator[pb.DrawEvent]:
         """Call a streaming ``method``; closing the generator cancels the call."""
-        call = self._method(method)(request, timeout=timeout, metadata=self._metadata)
+        call = self._method(method)(request, timeout=timeout, metadata=_metadata(self._config))
         try:
             async for event in call:
                 yield event
@@ -125,7 +127,8 @@ def _trust(config: Config) -> grpc.ChannelCredentials:
 
 
 def _metadata(config: Config) -> tuple[tuple[str, str], ...]:
-    return (("authorization", f"Bearer {config.api_key}"),) if config.api_key else ()
+    key = {"authorization": f"Bearer {config.api_key}"} if config.api_key else {}
+    return tuple((key | _tracing.headers()).items())
 
 
 def error_of(exc: grpc.RpcError) -> HiTreeError:

@@ -26,6 +26,7 @@ from hitree.errors import (
     Unimplemented,
 )
 from hitree.v1 import hitree_pb2 as pb
+from hitree_sdk import _tracing
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -190,7 +191,12 @@ def _mean(exc: Exception) -> HiTreeError:
 
 def _request(method: str, request: Message, timeout: float | None) -> dict[str, Any]:
     verb, path, _ = _ROUTES[method]
-    asked: dict[str, Any] = {"method": verb, "url": path, "timeout": timeout, "headers": {}}
+    asked: dict[str, Any] = {
+        "method": verb,
+        "url": path,
+        "timeout": timeout,
+        "headers": _tracing.headers(),
+    }
     if timeout is not None:
         asked["headers"][TIMEOUT_HEADER] = str(math.ceil(timeout * 1000))
     if verb == "POST":

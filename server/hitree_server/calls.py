@@ -7,14 +7,15 @@ import re
 import time
 import uuid
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from hitree.errors import HiTreeError, InternalError
 from hitree_server.logs import logger
+from hitree_server.tracing import Trace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from hitree_server.metrics import Metrics
 
@@ -32,14 +33,25 @@ class Call:
     request_id: str
     deadline: float | None = None  # by `time.monotonic`, seconds; None: none
     door: Door = "embedded"
+    trace: Trace = field(default_factory=Trace, compare=False)
 
     @classmethod
-    def of(cls, door: Door, *, request_id: str = "", timeout: float | None = None) -> Call:
-        """A call that has ``timeout`` seconds; an id that is missing or odd is replaced."""
+    def of(
+        cls,
+        door: Door,
+        *,
+        request_id: str = "",
+        timeout: float | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Call:
+        """A call that has ``timeout`` seconds; an id that is missing or odd is replaced.
+
+        ``headers`` may name the trace that it belongs to.
+        """
         if not _REQUEST_ID.fullmatch(request_id):
             request_id = uuid.uuid4().hex
         deadline = None if timeout is None else time.monotonic() + timeout
-        return cls(request_id, deadline, door)
+        return cls(request_id, deadline, door, Trace.of(headers or {}))
 
     def remaining(self) -> float | None:
         """Seconds until the deadline, at least 0; None where there is none."""
@@ -52,7 +64,8 @@ def observed(method: str, call: Call, metrics: Metrics) -> Iterator[None]:
     began = time.perf_counter()
     outcome = "OK"
     try:
-        yield
+        with call.trace.call(method, door=call.door, request_id=call.request_id):
+            yield
     except HiTreeError as exc:
         outcome = exc.reason
         metrics.rejected.labels(exc.reason).inc()

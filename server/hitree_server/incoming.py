@@ -30,7 +30,8 @@ def call_of(request: Request) -> Call:
         timeout = None if sent is None else int(sent) / 1000
     except ValueError:
         raise InvalidInput(f"the header {TIMEOUT} is {sent!r}; send milliseconds") from None
-    call = Call.of("http", request_id=request.headers.get(REQUEST_ID, ""), timeout=timeout)
+    headers = request.headers
+    call = Call.of("http", request_id=headers.get(REQUEST_ID, ""), timeout=timeout, headers=headers)
     request.state.request_id = call.request_id  # for `_refuse`
     return call
 

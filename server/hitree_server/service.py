@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from hitree.codec import event_to_wire, plan_to_wire
 from hitree.errors import HiTreeError, Unavailable, Unimplemented
-from hitree.events import Failed
+from hitree.events import Failed, Finished
 from hitree.limits import LIMITS
 from hitree.text import check_text
 from hitree.v1 import hitree_pb2 as pb
@@ -146,6 +146,8 @@ class Service:
             async with aclosing(_told(events, call)) as told:
                 index = 0
                 async for event in told:
+                    if isinstance(event, Finished):
+                        call.trace.drawn(event)
                     yield event_to_wire(event, index)
                     index += 1
 

@@ -42,7 +42,7 @@ class Workers:
                 retry_after=1.0,
             )
         loop = asyncio.get_running_loop()
-        future: Future[_T] = self._pool.submit(self._timed, name, work)
+        future: Future[_T] = self._pool.submit(self._timed, name, call, work)
         self._unfinished.add(future)
         future.add_done_callback(lambda done: self._forget(loop, done))
         try:
@@ -56,8 +56,8 @@ class Workers:
         """Take no more calls and drop those that wait."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _timed(self, name: str, work: Callable[[], _T]) -> _T:
-        with self._metrics.model(name):
+    def _timed(self, name: str, call: Call, work: Callable[[], _T]) -> _T:
+        with self._metrics.model(name), call.trace.work(name):
             return work()
 
     def _forget(self, loop: asyncio.AbstractEventLoop, future: Future[_T]) -> None:

@@ -170,7 +170,7 @@ async def test_a_method_that_is_not_built(twin: Twin, url: str) -> None:
 
 
 async def test_a_stream_that_breaks(twin: Twin, url: str) -> None:
-    client = twin.connect(url)
+    client = twin.connect(url, retries=0)
     with pytest.raises(errors.Unavailable, match="gone"):
         await twin.call(client.draw("draw it broken"), "result")
     await twin.call(client, "close")

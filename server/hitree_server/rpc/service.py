@@ -28,6 +28,7 @@ _Reply = TypeVar("_Reply")
 
 REQUEST_ID = "x-request-id"
 AUTHORIZATION = "authorization"
+TRACE = "traceparent"
 
 
 class HiTreeServicer(pb_grpc.HiTreeServicer):
@@ -120,8 +121,12 @@ def check_read(request: object) -> None:
 
 async def call_of(context: Context) -> Call:
     """The call behind a context; tells the caller its id."""
-    asked = _sent(context, REQUEST_ID)
-    call = Call.of("grpc", request_id=asked, timeout=context.time_remaining())
+    call = Call.of(
+        "grpc",
+        request_id=_sent(context, REQUEST_ID),
+        timeout=context.time_remaining(),
+        headers={TRACE: _sent(context, TRACE)},
+    )
     await context.send_initial_metadata(((REQUEST_ID, call.request_id),))
     return call
 

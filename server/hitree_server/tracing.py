@@ -1,0 +1,72 @@
+"""A span for every call, in the trace of whoever called, with those of its model calls below it.
+
+Only OpenTelemetry's API is used: without a provider, which is the default, spans cost next to
+nothing and go nowhere. Who wants them starts the server under ``opentelemetry-instrument``, or sets
+a provider. Spans are handed on by hand, for the events of a stream are made in many tasks.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from opentelemetry import propagate, trace
+from opentelemetry.trace import SpanKind, Status, StatusCode
+
+from hitree.errors import HiTreeError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from opentelemetry.context import Context
+    from opentelemetry.trace import Span
+
+    from hitree.events import Finished
+
+_TRACER = trace.get_tracer("hitree_server")
+
+
+class Trace:
+    """The spans of one call."""
+
+    def __init__(self, parent: Context | None = None) -> None:
+        self._parent = parent
+        self._span: Span = trace.INVALID_SPAN
+
+    @classmethod
+    def of(cls, headers: Mapping[str, str]) -> Trace:
+        """Below the span that a caller's headers name (W3C ``traceparent``), if they do."""
+        return cls(propagate.extract(headers))
+
+    @contextmanager
+    def call(self, method: str, **facts: str) -> Iterator[None]:
+        """The span of the call itself; an error of ours is its status."""
+        self._span = _TRACER.start_span(
+            f"hitree.v1.HiTree/{method}",
+            context=self._parent,
+            kind=SpanKind.SERVER,
+            attributes={f"hitree.{name}": value for name, value in facts.items()},
+        )
+        try:
+            yield
+        except HiTreeError as exc:
+            self._span.set_attribute("hitree.reason", exc.reason)
+            self._span.set_status(Status(StatusCode.ERROR, exc.message))
+            raise
+        finally:
+            self._span.end()
+
+    @contextmanager
+    def work(self, name: str) -> Iterator[None]:
+        """The span of a model call; what it waited for a thread lies before it."""
+        made = _TRACER.start_span(f"model {name}", context=trace.set_span_in_context(self._span))
+        try:
+            yield
+        finally:
+            made.end()
+
+    def drawn(self, event: Finished) -> None:
+        """Note what the engine tells of a drawing that is done."""
+        told = {**vars(event.timings), "strokes": event.strokes, "points": event.points}
+        attributes = {f"hitree.{name}": value for name, value in told.items()}
+        self._span.add_event("drawn", {"hitree.reason": event.reason, **attributes})
