@@ -78,7 +78,9 @@ def conditions(figures: Figures) -> str:
         ("condition", "seeds", *(f"{SIDES[side]}{kind}" for side, kind in columns)),
         [
             (
-                one["condition"] + (" + matching" if one["matching"] else ""),
+                one["condition"]
+                + (" + matching" if one["matching"] else "")
+                + (", subjects left out" if one["unseen"] else ""),
                 str(len(one["seeds"])),
                 *(_spread(one[side].get(kind)) for side, kind in columns),
             )
@@ -90,6 +92,8 @@ def conditions(figures: Figures) -> str:
 def _spread(found: Figures | None) -> str:
     if not found:
         return "-"
+    if found["low"] == found["high"]:  # one run has no spread
+        return number(found["nll"])
     return f"{found['nll']:.3f} ({found['low']:.3f} to {found['high']:.3f})"
 
 
