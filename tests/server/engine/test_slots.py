@@ -124,8 +124,8 @@ def test_the_prefix_of_a_sequence_outlives_those_of_others():
         slots.leave(short)
     pens = slots.pens
     kept = slots.prefixes.rows[pens.cursor[0] : pens.prefix_end[0]]
-    assert kept.shape == (200, 5)
-    assert (kept == 7).all()
+    assert len(kept) == 200
+    assert (kept[:, :5] == 7).all()
 
 
 def test_a_sequence_cannot_join_twice():
