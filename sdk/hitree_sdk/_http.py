@@ -73,6 +73,7 @@ BY_EXCEPTION: tuple[tuple[type[Exception], type[HiTreeError]], ...] = (
     (httpx.TransportError, Unavailable),
     (httpx.InvalidURL, InvalidInput),
     (httpx.RequestError, InternalError),  # what cannot be decoded, redirects without an end
+    (ssl.SSLError, Unavailable),  # an alert after the handshake, which httpx does not wrap
 )
 _FOREIGN = tuple(exception for exception, _ in BY_EXCEPTION)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -223,6 +224,7 @@ def test_a_reason_of_a_newer_service_counts_by_its_status() -> None:
         (httpx.DecodingError("zip"), errors.InternalError),
         (httpx.TooManyRedirects("round"), errors.InternalError),
         (httpx_sse.SSEError("html"), errors.InternalError),
+        (ssl.SSLError("certificate required"), errors.Unavailable),
     ],
 )
 async def test_failures_of_httpx_are_mapped(
