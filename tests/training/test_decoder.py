@@ -10,15 +10,14 @@ from hitree_training import data, presets
 from hitree_training.models.decoder import (
     DecoderPreset,
     Head,
-    Matching,
     SketchDecoder,
     State,
     Where,
     initial_state,
-    losses,
     sample_pen,
     splat,
 )
+from hitree_training.models.decoder_loss import Matching, losses
 from hitree_training.models.layout import STROKES, place_of
 from hitree_training.sequences import NO_AUGMENTATION, Batch, Sequences
 

@@ -18,7 +18,8 @@ import torch
 from hitree.stroke5 import END, UP
 from hitree_training import checkpoint, data, tree_file
 from hitree_training.checkpoint import Checkpoint
-from hitree_training.models.decoder import DecoderPreset, Matching, SketchDecoder, losses
+from hitree_training.models.decoder import DecoderPreset, SketchDecoder
+from hitree_training.models.decoder_loss import Matching, losses
 from hitree_training.progress import Budget
 from hitree_training.sequences import (
     NO_AUGMENTATION,
