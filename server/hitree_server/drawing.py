@@ -27,6 +27,8 @@ from hitree.events import (
 )
 from hitree.stroke5 import to_rows
 from hitree_server.engine.sequence import (
+    NO_ENDS,
+    NO_ROWS,
     Broken,
     Ended,
     EngineEvent,
@@ -79,17 +81,14 @@ class Job:
             max_points_leaf=longest,
             temperature=temperature,
             candidate=candidate,
-            prefix=to_rows(canvas, end=False) if canvas else _NO_ROWS,
-            recalled=held.rows if held else _NO_ROWS,
-            recalled_ends=held.ends if held else _NO_ENDS,
+            prefix=to_rows(canvas, end=False) if canvas else NO_ROWS,
+            recalled=held.rows if held else NO_ROWS,
+            recalled_ends=held.ends if held else NO_ENDS,
             known=held.points if held else 0,
             first_stroke=len(canvas.strokes) if canvas else 0,
             priority=ask.priority,
             deadline=self.call.deadline,
         )
-
-
-_NO_ROWS, _NO_ENDS = np.zeros((0, 5), np.float32), np.zeros(0, np.int64)
 
 
 async def draw(job: Job, backend: Backend, workers: Workers) -> AsyncGenerator[DrawEvent]:

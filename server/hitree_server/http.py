@@ -8,7 +8,6 @@ which brings health, tracing and its tooling.
 from __future__ import annotations
 
 import json
-import math
 import warnings
 from contextlib import aclosing
 from pathlib import Path
@@ -23,11 +22,18 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from hitree.codec import error_to_wire, from_json, to_json
-from hitree.errors import HiTreeError, InternalError, InvalidInput, Unauthenticated
+from hitree.errors import HiTreeError, InternalError, InvalidInput
 from hitree.v1 import hitree_pb2 as pb
 from hitree_server import inference, openapi
 from hitree_server.calls import observed
-from hitree_server.incoming import AUTHORIZATION, admitted, body_of, call_of
+from hitree_server.incoming import (
+    AUTHORIZATION,
+    RETRY_AFTER,
+    admitted,
+    body_of,
+    call_of,
+    error_headers,
+)
 from hitree_server.metrics import CONTENT_TYPE
 from hitree_server.openapi import LAST_EVENT_ID, REQUEST_ID, TIMEOUT, Operation
 from hitree_server.sse import EventStream, Place, framed
@@ -52,7 +58,6 @@ if TYPE_CHECKING:
 _M = TypeVar("_M", bound="Message")
 
 PREFIX = "/v1"
-RETRY_AFTER = "retry-after"
 WEB = Path(__file__).parent / "web"
 
 OPERATIONS = (
@@ -221,11 +226,8 @@ async def _message(request: Request, message_class: type[_M]) -> _M:
 
 def error_response(error: HiTreeError, status: int | None = None) -> Response:
     """The error body that every refusal has, with a ``Retry-After`` where there is a hint."""
-    headers = {} if error.retry_after is None else {RETRY_AFTER: _seconds(error.retry_after)}
-    if isinstance(error, Unauthenticated):
-        headers["www-authenticate"] = "Bearer"
     body = {"error": to_json(error_to_wire(error))}
-    return JSONResponse(body, status or error.http_status, headers)
+    return JSONResponse(body, status or error.http_status, error_headers(error))
 
 
 async def _refuse(request: Request, exc: Exception) -> Response:
@@ -243,7 +245,3 @@ async def _refuse_route(request: Request, exc: Exception) -> Response:
     response = error_response(InvalidInput(message), status)
     response.headers.update(getattr(exc, "headers", None) or {})
     return response
-
-
-def _seconds(delay: float) -> str:
-    return str(max(1, math.ceil(delay)))

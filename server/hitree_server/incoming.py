@@ -1,10 +1,11 @@
-"""What every HTTP endpoint does with a request: its call, its caller, its body."""
+"""What every HTTP endpoint does with a request: its call, its caller, its body, its refusal."""
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
-from hitree.errors import InvalidInput
+from hitree.errors import InvalidInput, Unauthenticated
 from hitree.limits import LIMITS
 from hitree_server.calls import Call
 from hitree_server.openapi import REQUEST_ID, TIMEOUT
@@ -14,9 +15,10 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
+    from hitree.errors import HiTreeError
     from hitree_server.service import Service
 
-AUTHORIZATION = "authorization"
+AUTHORIZATION, RETRY_AFTER = "authorization", "retry-after"
 
 
 def call_of(request: Request) -> Call:
@@ -53,3 +55,10 @@ async def body_of(request: Request) -> bytes:
         if len(body) > LIMITS.message_bytes:
             raise InvalidInput(f"the body is longer than {LIMITS.message_bytes} bytes; send less")
     return bytes(body)
+
+
+def error_headers(error: HiTreeError) -> dict[str, str]:
+    """What a refusal says beside its body: when to try again, in whole seconds, and who may."""
+    after = error.retry_after
+    headers = {} if after is None else {RETRY_AFTER: str(max(1, math.ceil(after)))}
+    return headers | ({"www-authenticate": "Bearer"} if isinstance(error, Unauthenticated) else {})

@@ -18,7 +18,7 @@ from starlette.routing import Route
 
 from hitree.errors import HiTreeError, InternalError, InvalidInput, Unavailable
 from hitree_server.calls import Call, observed
-from hitree_server.incoming import admitted, body_of, call_of
+from hitree_server.incoming import admitted, body_of, call_of, error_headers
 from hitree_server.raw import PLATFORM, tensor
 from hitree_server.version import VERSION
 
@@ -97,13 +97,9 @@ def _answering(handle: Handler) -> Handler:
         try:
             return await handle(request)
         except HiTreeError as exc:
-            return JSONResponse({"error": exc.message}, exc.http_status, _headers(exc))
+            return JSONResponse({"error": exc.message}, exc.http_status, error_headers(exc))
 
     return answer
-
-
-def _headers(error: HiTreeError) -> dict[str, str]:
-    return {} if error.retry_after is None else {"retry-after": f"{error.retry_after:.0f}"}
 
 
 class _Door:

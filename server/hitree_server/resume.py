@@ -18,7 +18,7 @@ from hitree.errors import InvalidInput, TooManyStrokes
 from hitree.limits import LIMITS
 from hitree.stroke5 import to_rows
 from hitree.v1 import hitree_pb2 as pb
-from hitree_server.engine.sequence import END, NO_END, SAMPLED
+from hitree_server.engine.sequence import END, NO_END, NO_ENDS, NO_ROWS, SAMPLED
 
 if TYPE_CHECKING:
     from hitree.tree import Plan
@@ -43,11 +43,9 @@ def held(message: pb.Resume, plan: Plan | None, canvas: Drawing | None) -> Held 
         InvalidInput: strokes come without their plan, or nodes are not its leaves in order.
         InvalidDrawing: the strokes cannot be.
     """
-    finished = message.last_stroke_finished
+    points, strokes = received(message)
     if sum(len(stroke.xs) for stroke in message.strokes) <= 1:  # too few to be a drawing
-        points = len(message.strokes) or message.points
-        strokes = finished if message.strokes else message.finished_strokes
-        return Held(points, strokes, message.candidate, _NO_ROWS, _NO_ENDS) if points else None
+        return Held(points, strokes, message.candidate, NO_ROWS, NO_ENDS) if points else None
     if plan is None:
         raise InvalidInput("resume with strokes needs their plan; send that of the plan event")
     if len(message.strokes) > LIMITS.max_points:
@@ -58,15 +56,19 @@ def held(message: pb.Resume, plan: Plan | None, canvas: Drawing | None) -> Held 
     points_of = [len(stroke) for stroke in drawing.strokes]
     leaves = np.repeat(_leaves(message, plan), points_of)  # of every point
     # Of an unfinished stroke the last point is drawn again: it may have been the stroke's last.
-    forced = len(leaves) if finished else len(leaves) - 1
+    forced = points if message.last_stroke_finished else points - 1
     ends = np.append(np.where(np.diff(leaves) > 0, END, NO_END), SAMPLED)
     before = canvas.strokes if canvas else ()
     rows = to_rows(Drawing((*before, *drawing.strokes)), end=False)[sum(map(len, before)) :]
-    strokes = len(points_of) if finished else len(points_of) - 1
-    return Held(len(leaves), strokes, message.candidate, rows[:forced], ends[:forced])
+    return Held(points, strokes, message.candidate, rows[:forced], ends[:forced])
 
 
-_NO_ROWS, _NO_ENDS = np.zeros((0, 5), np.float32), np.zeros(0, np.int64)
+def received(message: pb.Resume) -> tuple[int, int]:
+    """How many points and finished strokes a client has."""
+    if not message.strokes:
+        return message.points, message.finished_strokes
+    points = sum(len(stroke.xs) for stroke in message.strokes)
+    return points, len(message.strokes) - (not message.last_stroke_finished)
 
 
 def _leaves(message: pb.Resume, plan: Plan) -> Integers:

@@ -19,6 +19,7 @@ from hitree.codec import to_json
 from hitree.errors import InvalidInput
 from hitree.v1 import hitree_pb2 as pb
 from hitree_server.openapi import LAST_EVENT_ID
+from hitree_server.resume import received
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -101,10 +102,7 @@ class Place:
                     f"the header {LAST_EVENT_ID} is {last_event!r}; send the id of the last event"
                 )
             held.points, held.finished_strokes, held.candidate = map(int, found.groups())
-        lengths = [len(stroke.xs) for stroke in held.strokes]
-        open_stroke = bool(lengths) and not held.last_stroke_finished
-        strokes = len(lengths) - open_stroke if lengths else held.finished_strokes
-        return cls(sum(lengths) or held.points, strokes, held.candidate)
+        return cls(*received(held), held.candidate)
 
     def pass_by(self, event: pb.DrawEvent) -> None:
         """Count what an event brings."""

@@ -23,13 +23,8 @@ Floats = NDArray[np.float32]
 Integers = NDArray[np.int64]
 
 
-def _no_rows() -> Floats:
-    return np.zeros((0, 5), np.float32)
-
-
-def _no_ends() -> Integers:
-    return np.zeros(0, np.int64)
-
+NO_ROWS: Floats = np.zeros((0, 5), np.float32)
+NO_ENDS: Integers = np.zeros(0, np.int64)
 
 # Whether a leaf ended with a recalled row.
 NO_END, END, SAMPLED = 0, 1, 2  # no; yes; the reader cannot know: noise tells again
@@ -54,10 +49,10 @@ class SequenceSpec:
     max_points_leaf: int  # points drawn for one leaf
     temperature: float = 1.0
     candidate: int = 0  # part of the noise key
-    prefix: Floats = field(default_factory=_no_rows)  # (P, 5) stroke-5 rows of the canvas, forced
+    prefix: Floats = field(default_factory=lambda: NO_ROWS)  # (P, 5) rows of the canvas
     first_stroke: int = 0  # strokes on the canvas already
-    recalled: Floats = field(default_factory=_no_rows)  # (R, 5) rows after them, drawn before
-    recalled_ends: Integers = field(default_factory=_no_ends)  # (R,) `NO_END`, `END` or `SAMPLED`
+    recalled: Floats = field(default_factory=lambda: NO_ROWS)  # (R, 5) rows after it
+    recalled_ends: Integers = field(default_factory=lambda: NO_ENDS)  # (R,) see `SAMPLED`
     known: int = 0  # points that the reader has: they are drawn again and not delivered
     priority: int = 0  # higher goes first; one level outweighs ``settings.ageing`` seconds
     deadline: float | None = None  # seconds of ``time.monotonic``
