@@ -1,6 +1,6 @@
 """What continuous batching costs: the engine against a bare ``session.run`` loop.
 
-    python benchmarks/engine.py BUNDLE [--rows 1 8 64] [--seconds 5] [--threads 1]
+    python benchmarks/engine.py BUNDLE [--rows 1 8 64] [--seconds 5] [--precision auto]
 
 Both compute the same graph with the same number of rows and threads, in turns in one run, so
 that the ratio holds whatever else the machine does. The bare loop does the least there is: it feeds
@@ -82,13 +82,16 @@ def main() -> None:
     parser.add_argument("--rows", type=int, nargs="+", default=[1, 8, 64])
     parser.add_argument("--seconds", type=float, default=5.0, help="for each figure")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--precision", default="auto", help="of the step: fp32, int8, fp16")
     args = parser.parse_args()
     found = bundles.load(args.bundle)
     graph = found.manifest.decoder
-    path = found.file(graph.file)
+    precision, file = graph.choose("cpu", args.precision)
+    path = found.file(file)
     out = sys.stdout
     out.write(
-        f"{found.manifest.version}, onnxruntime {ort.__version__}, {args.threads} thread(s)\n"
+        f"{found.manifest.version}, {precision}, onnxruntime {ort.__version__}, "
+        f"{args.threads} thread(s)\n"
     )
     out.write("| rows | bare rows/s | engine rows/s | ratio |\n|---|---|---|---|\n")
     turn = args.seconds / ROUNDS

@@ -13,12 +13,13 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar  # Any: parsed JSON
 
-from hitree.errors import BundleCorrupt, BundleIncomplete
+from hitree.errors import BundleCorrupt, BundleIncomplete, InvalidInput
 
 _T = TypeVar("_T", bound="Tensor")
 
 MANIFEST = "manifest.json"
 FORMAT = 1
+FP32 = "fp32"
 
 
 @dataclass(frozen=True)
@@ -42,11 +43,27 @@ class StateTensor(Tensor):
 class StepGraph:
     """One step of a recurrent model: rows in, rows out, state carried by the caller."""
 
-    file: str
+    file: str  # in float32
     inputs: tuple[Tensor, ...]  # per-row inputs beside the state
     outputs: tuple[Tensor, ...]  # per-row outputs beside the state
     state: tuple[StateTensor, ...]
     noise: int  # uniforms a row and step, the width of the input "noise"
+    precisions: dict[str, str] = field(default_factory=dict)  # others, "int8", … -> file
+    best: dict[str, str] = field(default_factory=dict)  # provider -> the precision to use there
+
+    def choose(self, provider: str, precision: str = "auto") -> tuple[str, str]:
+        """The precision to use on ``provider``, and its file.
+
+        Raises:
+            InvalidInput: the bundle has no graph of the ``precision`` that is asked for.
+        """
+        files = {FP32: self.file, **self.precisions}
+        chosen = self.best.get(provider, FP32) if precision == "auto" else precision
+        if chosen not in files:
+            raise InvalidInput(
+                f"the bundle has no {chosen} graph of the decoder; it has {', '.join(files)}"
+            )
+        return chosen, files[chosen]
 
 
 @dataclass(frozen=True)
@@ -96,7 +113,9 @@ def load(path: Path) -> Bundle:
         if Path(name).name != name or name in ("", ".."):  # would read outside the folder
             raise BundleCorrupt(f"{path / MANIFEST} names {name!r}, which is no plain file name")
         _check_file(path / name, expected)
-    for name in (*manifest.graphs.values(), manifest.decoder.file, manifest.generator.file):
+    steps = (manifest.decoder, manifest.generator)
+    files = [file for step in steps for file in (step.file, *step.precisions.values())]
+    for name in (*manifest.graphs.values(), *files):
         if name not in manifest.sha256:
             raise BundleCorrupt(f"{path / MANIFEST} names {name} without a hash; export it again")
     return Bundle(path, manifest)
@@ -177,13 +196,19 @@ def _step_graph(raw: dict[str, Any]) -> StepGraph:
     unknown = raw.keys() - {f.name for f in fields(StepGraph)}
     if unknown:
         raise ValueError(f"unknown keys {sorted(unknown)}")
-    return StepGraph(
+    graph = StepGraph(
         file=raw["file"],
         inputs=tuple(_tensor(Tensor, t) for t in raw["inputs"]),
         outputs=tuple(_tensor(Tensor, t) for t in raw["outputs"]),
         state=tuple(_tensor(StateTensor, t) for t in raw["state"]),
         noise=raw["noise"],
+        precisions=dict(raw.get("precisions", {})),
+        best=dict(raw.get("best", {})),
     )
+    for provider, precision in graph.best.items():
+        if precision not in {FP32, *graph.precisions}:
+            raise ValueError(f"the best precision on {provider}, {precision!r}, is not there")
+    return graph
 
 
 def _tensor(cls: type[_T], raw: dict[str, Any]) -> _T:

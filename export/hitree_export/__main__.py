@@ -7,12 +7,14 @@ from pathlib import Path  # noqa: TC003 - typer reads the annotations
 from typing import Annotated
 
 import typer
+from rich import box
 from rich.console import Console
+from rich.table import Table
 
 from hitree.bundle import load
 from hitree.errors import HiTreeError
 from hitree_export import bundle as bundles
-from hitree_export import evaluate, networks
+from hitree_export import evaluate, networks, precision
 from hitree_export.graphs import ExportError
 from hitree_training import checkpoint
 from hitree_training.checkpoint import CheckpointError
@@ -86,6 +88,21 @@ def measure(
     )
     evaluate.evaluate(bundle, options)
     typer.echo(str(out))
+
+
+@app.command("precisions")
+def precisions(
+    bundle: Annotated[Path, typer.Option(help="Folder of the bundle.")],
+    data: measuring.Data = None,
+    split: measuring.Split = "test",
+) -> None:
+    """Measure what each precision of the decoder's step costs, in nats a point."""
+    with Console(stderr=True).status("…") as status:
+        found = precision.measure(load(bundle), data, split, note=lambda text: status.update(text))
+    table = Table("drawings", *next(iter(found.values())), box=box.MARKDOWN)
+    for kind, nll in found.items():
+        table.add_row(kind, *(f"{value:.4f}" for value in nll.values()))
+    Console().print(table)
 
 
 @app.command("checkpoints")

@@ -17,6 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from hitree import bundle
+from hitree.bundle import FP32
+from hitree_export.decoder_step import Condition, DecoderStep, widths
+from hitree_export.products import Half, Quantised, reach
 from hitree_export.symbolics import OPSET, row_independent
 from hitree_training.models.decoder import Pen, SketchDecoder, State, initial_state
 
@@ -30,12 +33,10 @@ if TYPE_CHECKING:
 IR_VERSION = 10  # what ONNX Runtime 1.20 still reads
 FORBIDDEN = frozenset({"Loop", "Scan", "If", "LSTM", "GRU", "RNN"})
 NOISE = 5  # uniforms a row and step of the decoder
-PEN = len(Pen._fields)
 ROWS = 3  # of the example inputs: no size that a broadcast could be mistaken for
 STROKES, TOKENS, LEVELS = 7, 6, 4  # of the example inputs
 POINTS, FEATURES = 32, 4  # of a stroke, see hitree.segments
 
-TURNED = "^T"  # at the end of a weight's name: it is transposed
 WRAPPERS = frozenset({"network", "decoder", "generator"})  # what weights' names may begin with
 
 Axes = dict[int, str]
@@ -53,6 +54,10 @@ class Graphs:
     feed_forward: dict[str, str]  # graph name -> file name
     decoder: bundle.StepGraph
     generator: bundle.StepGraph
+
+    def step(self, precision: str) -> bytes:
+        """The decoder's step in a precision."""
+        return self.files[self.decoder.choose("", precision)[1]]
 
 
 @dataclass(frozen=True)
@@ -80,39 +85,17 @@ def export_all(
         "generator_expand": _generator_expand(generator),
         "classifier": _classifier(classifier),
     }
-    steps = {"decoder_step": decoder_step(decoder), "generator_step": generator_step(generator)}
+    drawing = decoder_graph(decoder)
+    words, writing = generator_step(generator)
     files = {f"{name}.onnx": data for name, data in feed_forward.items()}
-    files |= {graph.file: data for data, graph in steps.values()}
-    return Graphs(
-        files,
-        {name: f"{name}.onnx" for name in feed_forward},
-        steps["decoder_step"][1],
-        steps["generator_step"][1],
-    )
+    files[writing.file] = words
+    for precision, step in decoder_steps(decoder).items():
+        _, file = drawing.choose("", precision)
+        files[file] = _export_step(step, drawing, fold=precision != FP32)
+    return Graphs(files, {name: f"{name}.onnx" for name in feed_forward}, drawing, writing)
 
 
 # ---- steps -----------------------------------------------------------------------------------
-
-
-class DecoderStep(nn.Module):
-    """`SketchDecoder.step` with its state as plain tensors, in the order of `decoder_step`."""
-
-    def __init__(self, decoder: SketchDecoder) -> None:
-        super().__init__()
-        self.decoder = decoder
-
-    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
-        noise, temperature, condition, forced, force, may_end, *rest = tensors
-        state, segment_end = self.decoder.step(
-            State(Pen(*rest[:PEN]), *rest[PEN:]),
-            condition,
-            noise,
-            temperature,
-            forced,
-            force,
-            may_end,
-        )
-        return segment_end, *state.pen, *state[1:]
 
 
 class GeneratorStep(nn.Module):
@@ -127,26 +110,39 @@ class GeneratorStep(nn.Module):
         return log_probs, h
 
 
-def decoder_step(decoder: SketchDecoder) -> tuple[bytes, bundle.StepGraph]:
-    """One step of the sketch decoder, sampling inside."""
+def decoder_steps(decoder: SketchDecoder) -> dict[str, DecoderStep]:
+    """One step of the sketch decoder, sampling inside, by precision.
+
+    Precisions for GPUs do the same work in every step, which can then be recorded as one graph.
+    """
+    return {
+        FP32: DecoderStep(decoder),
+        "int8": DecoderStep(decoder, Quantised(decoder, reach(decoder))),
+        "fp16": DecoderStep(decoder, Half(decoder), dense=True),
+    }
+
+
+def decoder_graph(decoder: SketchDecoder) -> bundle.StepGraph:
+    """What the graphs of all precisions take and give."""
     state = initial_state(decoder.preset, 1)
     initial = dict(zip((*Pen._fields, *State._fields[1:]), (*state.pen, *state[1:]), strict=True))
     inputs = (
         bundle.Tensor("noise", (NOISE,)),
         bundle.Tensor("temperature", (1,)),
-        bundle.Tensor("condition", (decoder.preset.condition,)),
+        bundle.Tensor("condition", (sum(widths(decoder)),)),
         bundle.Tensor("forced", (5,)),
         bundle.Tensor("force", (1,)),
         bundle.Tensor("may_end", (1,)),
     )
-    graph = bundle.StepGraph(
+    return bundle.StepGraph(
         file="decoder_step.onnx",
         inputs=inputs,
         outputs=(bundle.Tensor("segment_end", (1,)),),
         state=tuple(_state(name, value) for name, value in initial.items()),
         noise=NOISE,
+        precisions={name: f"decoder_step.{name}.onnx" for name in ("int8", "fp16")},
+        best={"cpu": "int8", "cuda": "fp16"},
     )
-    return _export_step(DecoderStep(decoder), graph), graph
 
 
 def generator_step(generator: Generator) -> tuple[bytes, bundle.StepGraph]:
@@ -169,10 +165,10 @@ def _state(name: str, value: Tensor) -> bundle.StateTensor:
     return bundle.StateTensor(name, tuple(value.shape[1:]), output=f"{name}_out", initial=initial)
 
 
-def _export_step(module: nn.Module, graph: bundle.StepGraph) -> bytes:
+def _export_step(module: nn.Module, graph: bundle.StepGraph, *, fold: bool = False) -> bytes:
     inputs = {t.name: Input(_example(t), {0: "rows"}) for t in (*graph.inputs, *graph.state)}
     outputs = [t.name for t in graph.outputs] + [t.output for t in graph.state]
-    return _export(module, inputs, {name: {0: "rows"} for name in outputs})
+    return _export(module, inputs, {name: {0: "rows"} for name in outputs}, fold=fold)
 
 
 def _example(tensor: bundle.Tensor) -> Tensor:
@@ -199,7 +195,7 @@ class _Method(nn.Module):
 
 def _condition(decoder: SketchDecoder) -> bytes:
     inputs = _stack_inputs(decoder.subject.in_features)
-    return _export(_Method(decoder, "encode"), inputs, {"condition": {0: "rows"}})
+    return _export(Condition(decoder), inputs, {"condition": {0: "rows"}})
 
 
 def _generator_expand(generator: Generator) -> bytes:
@@ -256,8 +252,14 @@ def _segment_inputs() -> dict[str, Input]:
 # ---- writing -----------------------------------------------------------------------------------
 
 
-def _export(module: nn.Module, inputs: dict[str, Input], outputs: dict[str, Axes]) -> bytes:
-    """Trace a network in evaluation mode; ``outputs`` are names with their free axes."""
+def _export(
+    module: nn.Module, inputs: dict[str, Input], outputs: dict[str, Axes], *, fold: bool = False
+) -> bytes:
+    """Trace a network in evaluation mode; ``outputs`` are names with their free axes.
+
+    Weights stay whole and under their names, and the runtime folds what is made of them, unless
+    ``fold`` does it here.
+    """
     target = io.BytesIO()
     with warnings.catch_warnings(), row_independent():
         # The tracing exporter is deprecated. It is kept, with torch pinned, because it writes the
@@ -272,33 +274,16 @@ def _export(module: nn.Module, inputs: dict[str, Input], outputs: dict[str, Axes
             dynamic_axes={name: one.axes for name, one in inputs.items()} | outputs,
             # Evaluation mode would melt normalisations into weights, which are to be kept.
             training=torch.onnx.TrainingMode.PRESERVE,
+            do_constant_folding=fold,
             opset_version=OPSET,
             dynamo=False,
         )
     model = onnx.load_from_string(target.getvalue())
-    _name_weights(model, module)
     _check(model, list(inputs))
     _declare(model, outputs, module(*(one.value for one in inputs.values())))
     model.ir_version = min(model.ir_version, IR_VERSION)
     data: bytes = model.SerializeToString()
     return data
-
-
-def _name_weights(model: onnx.ModelProto, module: nn.Module) -> None:
-    """Call transposed weights "{parameter}^T", where tracing calls them "onnx::MatMul_123".
-
-    They are found bit for bit; a bundle's networks are read from its graphs by these names.
-    """
-    known = {name: tensor.detach().numpy() for name, tensor in module.state_dict().items()}
-    turned = {(t.T.shape, t.T.tobytes()): name for name, t in known.items() if t.ndim == 2}
-    renamed = {}
-    for weight in model.graph.initializer:
-        value = onnx.numpy_helper.to_array(weight)
-        parameter = turned.get((value.shape, value.tobytes()))
-        if weight.name not in known and parameter:
-            renamed[weight.name] = weight.name = f"{parameter}{TURNED}"
-    for node in model.graph.node:
-        node.input[:] = [renamed.get(name, name) for name in node.input]
 
 
 def _declare(

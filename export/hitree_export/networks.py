@@ -14,7 +14,7 @@ import torch
 
 from hitree.embedding import TokenVectors
 from hitree.text import Vocabulary
-from hitree_export.graphs import TURNED, WRAPPERS, ExportError
+from hitree_export.graphs import WRAPPERS, ExportError
 from hitree_training import checkpoint
 from hitree_training.checkpoint import Checkpoint
 from hitree_training.trained import MODELS, Trained
@@ -173,8 +173,6 @@ def _named(model: onnx.ModelProto) -> dict[str, Tensor]:
             raw[node.output[0]] = raw[node.input[0]]
     found = {}
     for name, value in raw.items():
-        plain = name.removesuffix(TURNED)
-        first, _, rest = plain.partition(".")
-        turned = value.T if name.endswith(TURNED) else value
-        found[rest if first in WRAPPERS else plain] = torch.from_numpy(turned.copy())
+        first, _, rest = name.partition(".")
+        found[rest if first in WRAPPERS else name] = torch.from_numpy(value.copy())
     return found

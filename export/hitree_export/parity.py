@@ -9,27 +9,32 @@ go on exactly from the points that were sent.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import onnxruntime as ort  # type: ignore[import-untyped]  # has no types
 import torch
+from torch import Tensor, nn
 
+from hitree.bundle import FP32
 from hitree.drawing import CENTRE, Drawing
 from hitree.segments import stroke_features
 from hitree.stroke5 import snap
-from hitree_export.graphs import DecoderStep, ExportError, GeneratorStep
+from hitree_export.decoder_step import PENS, Condition
+from hitree_export.graphs import ExportError, GeneratorStep, decoder_steps
+from hitree_training.models.decoder import Pen, State
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from numpy.typing import NDArray
-    from torch import Tensor, nn
 
     from hitree.bundle import StepGraph
+    from hitree.bundle import Tensor as RowTensor
     from hitree_export.graphs import Graphs
     from hitree_export.networks import Networks
+    from hitree_training.models.decoder import SketchDecoder
 
     Array = NDArray[np.float32] | NDArray[np.int64]
     Feed = dict[str, Array]
@@ -41,6 +46,8 @@ TOLERANCE = 1e-3  # of state, log-probabilities and embeddings
 AGREE_STEP = 0.99  # share of single rows whose choice agrees
 AGREE_SEQUENCE = 0.9  # share of whole sequences that agree to the end
 THREADS = (1, 2)  # bit equality is checked under each
+ROW_BY_ROW = (FP32, "int8")  # precisions whose rows are alike in every batch, bit for bit
+AGREE_HALF = 0.95  # share of single rows whose choice agrees in float16
 
 
 class ParityError(ExportError):
@@ -62,29 +69,78 @@ def check(networks: Networks, graphs: Graphs) -> Report:
     Raises:
         ParityError: they differ, or a row depends on its neighbours.
     """
-    step = graphs.files[graphs.decoder.file]
-    ours, theirs = _runner(step), _torch(DecoderStep(networks.decoder), graphs.decoder)
-    agreement, difference = _one_step(ours, theirs, graphs.decoder)
-    sequences = _sequences(ours, theirs, graphs.decoder)
-    differences = [difference, *_feed_forward(networks, graphs), _words(networks, graphs)]
-    for threads in THREADS:
-        run = _runner(step, threads)
-        check_neighbours(run, graphs.decoder)
-        _check_alone(run, graphs.decoder)
-        _check_resume(run, graphs.decoder)
-    return Report(agreement, sequences, max(differences))
+    drawn = _network(networks.decoder, graphs)
+    differences = [
+        drawn.largest_difference,
+        *_precisions(networks.decoder, graphs),
+        *_feed_forward(networks, graphs),
+        _words(networks, graphs),
+    ]
+    for precision in ROW_BY_ROW:
+        for threads in THREADS:
+            run = _runner(graphs.step(precision), threads)
+            check_neighbours(run, graphs.decoder)
+            _check_alone(run, graphs.decoder)
+            _check_resume(run, graphs.decoder)
+    return replace(drawn, largest_difference=max(differences))
 
 
 # ---- the decoder -------------------------------------------------------------------------------
 
 
-def _one_step(ours: Run, theirs: Run, graph: StepGraph) -> tuple[float, float]:
+def _network(decoder: SketchDecoder, graphs: Graphs) -> Report:
+    """The step in float32 against the network, whose conditions are not prepared."""
+    graph, width = graphs.decoder, decoder.preset.condition
+    run, prepare = _runner(graphs.step(FP32)), Condition(decoder).prepare
+    raw = replace(graph, inputs=tuple(_resized(t, width) for t in graph.inputs))
+
+    def ours(feed: Feed) -> Feed:
+        with torch.inference_mode():
+            condition = prepare(torch.from_numpy(feed["condition"])).numpy()
+        return run(feed | {"condition": condition})
+
+    theirs = _torch(_Plain(decoder), raw)
+    agreement, difference = _one_step(ours, theirs, raw, AGREE_STEP)
+    return Report(agreement, _sequences(ours, theirs, raw), difference)
+
+
+class _Plain(nn.Module):
+    """`SketchDecoder.step` with its state as plain tensors, as `DecoderStep` has it."""
+
+    def __init__(self, decoder: SketchDecoder) -> None:
+        super().__init__()
+        self.decoder = decoder
+
+    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        noise, heat, condition, forced, force, may_end, *rest = tensors
+        state = State(Pen(*rest[:PENS]), *rest[PENS:])
+        told = noise, heat, forced, force, may_end
+        state, segment_end = self.decoder.step(state, condition, *told)
+        return segment_end, *state.pen, *state[1:]
+
+
+def _resized(tensor: RowTensor, condition: int) -> RowTensor:
+    return replace(tensor, shape=(condition,)) if tensor.name == "condition" else tensor
+
+
+def _precisions(decoder: SketchDecoder, graphs: Graphs) -> Iterable[float]:
+    """The step in other precisions against the same arithmetic in torch; the differences."""
+    for name, step in decoder_steps(decoder).items():
+        ours, theirs = _runner(graphs.step(name)), _torch(step, graphs.decoder)
+        if name in ROW_BY_ROW:
+            yield _one_step(ours, theirs, graphs.decoder, AGREE_STEP)[1]
+            _sequences(ours, theirs, graphs.decoder)
+        else:  # whose sums round differently wherever they are made
+            yield _one_step(ours, theirs, graphs.decoder, AGREE_HALF)[1]
+
+
+def _one_step(ours: Run, theirs: Run, graph: StepGraph, least: float) -> tuple[float, float]:
     """One step from many states: how often the choices agree, how far the rest is apart."""
     feed = mixed_rows(graph, MOST_ROWS, seed=1)
     found, expected = ours(feed), theirs(feed)
     same = np.isclose(found["row_out"], expected["row_out"]).all(axis=1)
     same &= (found["segment_end"] == expected["segment_end"]).all(axis=1)
-    _require(same.mean() >= AGREE_STEP, f"{same.mean():.1%} of single rows agree with torch")
+    _require(same.mean() >= least, f"{same.mean():.1%} of single rows agree with torch")
     apart = max(_apart(name, found[name][same], expected[name][same]) for name in found)
     return float(same.mean()), apart
 
@@ -227,7 +283,7 @@ def _feed_forward(networks: Networks, graphs: Graphs) -> Iterable[float]:
     decoder, generator, scorer = networks.decoder, networks.generator, networks.scorer
     G = networks.classifier.size
     cases: dict[str, tuple[Callable[..., Tensor], Feed]] = {
-        "condition": (decoder.encode, dict(stack)),
+        "condition": (Condition(decoder), dict(stack)),
         "generator_expand": (generator.expand, dict(stack)),
         "generator_describe": (
             generator.describe,

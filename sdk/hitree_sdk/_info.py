@@ -43,6 +43,7 @@ class EngineInfo:
 
     provider: str  # ONNX Runtime's execution provider
     available_providers: tuple[str, ...]
+    precision: str  # of the decoder's step: "fp32", "int8" or "fp16"
     max_rows: int  # drawings that one step can carry
     buckets: tuple[int, ...]  # the batch sizes that steps are padded to
     threads: int
@@ -85,6 +86,7 @@ def _engine(engine: pb.EngineInfo) -> EngineInfo:
     return EngineInfo(
         provider=engine.provider,
         available_providers=tuple(engine.available_providers),
+        precision=engine.precision,
         max_rows=engine.max_rows,
         buckets=tuple(engine.buckets),
         threads=engine.threads,

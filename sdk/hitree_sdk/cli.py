@@ -146,7 +146,8 @@ def model(as_json: AsJson = False) -> None:
         _print_json(asdict(info))
         return
     print(f"bundle    {info.bundle} {info.version} ({info.created}, git {info.git_sha[:12]})")
-    print(f"engine    {info.engine.provider}, {info.engine.max_rows} rows")
+    engine = info.engine
+    print(f"engine    {engine.provider}, {engine.precision}, {engine.max_rows} rows")
     print(f"models    {', '.join(entry.name for entry in info.models)}")
     for name, value in sorted(info.metrics.items()):
         print(f"{name:<40} {value:.4f}")

@@ -9,7 +9,7 @@ from hitree import bundle as bundles
 from hitree.v1 import hitree_pb2 as pb
 from hitree_server.annotator import Annotator
 from hitree_server.engine import Engine, EngineSettings
-from hitree_server.engine.device import open_device
+from hitree_server.engine.device import available, choose, open_device
 from hitree_server.engine.runner import buckets
 from hitree_server.models import Models
 from hitree_server.planner import Planner
@@ -41,14 +41,17 @@ def load(settings: Settings) -> Backend:
         MissingPackage: there is no bundle, or no runtime.
         BundleIncomplete, BundleCorrupt: the bundle is not what its manifest says.
         Unavailable: the provider that is asked for is not there.
+        InvalidInput: the bundle has no decoder of the precision that is asked for.
     """
     bundle = bundles.load(bundle_path(settings))
     models = Models.load(bundle, settings.threads)
-    file = bundle.file(bundle.manifest.decoder.file)
-    device = open_device(file, settings.provider, settings.threads)
+    graph = bundle.manifest.decoder
+    provider = choose(settings.provider, available())
+    precision, file = graph.choose(provider, settings.precision)
+    device = open_device(bundle.file(file), provider, settings.threads)
     limits = EngineSettings(max_rows=settings.max_rows, queue_limit=settings.queue_limit)
-    engine = Engine(bundle.manifest.decoder, device, limits)
-    told = info(settings, engine, device.available)
+    engine = Engine(graph, device, limits)
+    told = info(settings, provider, precision)
     backend = Backend(
         bundle.manifest,
         models,
@@ -62,11 +65,12 @@ def load(settings: Settings) -> Backend:
     return backend
 
 
-def info(settings: Settings, engine: Engine, available: tuple[str, ...]) -> pb.EngineInfo:
+def info(settings: Settings, provider: str, precision: str) -> pb.EngineInfo:
     """What ``ModelInfo`` tells of an engine."""
     return pb.EngineInfo(
-        provider=engine.provider,
-        available_providers=available,
+        provider=provider,
+        available_providers=available(),
+        precision=precision,
         max_rows=settings.max_rows,
         buckets=buckets(settings.max_rows),
         threads=settings.threads,

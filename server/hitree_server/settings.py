@@ -30,6 +30,7 @@ class Settings(BaseSettings):
     grpc_port: int = Field(50051, ge=0, le=65535)  # 0: any free port
     http_port: int = Field(3000, ge=0, le=65535)  # 0: any free port
     provider: Literal["auto", "cpu", "cuda"] = "auto"  # where the models run
+    precision: Literal["auto", "fp32", "int8", "fp16"] = "auto"  # auto: the bundle's best there
     threads: int = Field(1, ge=0, le=256)  # of one model call or step; 0: the runtime chooses
     model_workers: int = Field(2, ge=1, le=64)  # model calls (plan, annotate, …) at a time
     model_queue: int = Field(64, ge=1)  # model calls that may wait

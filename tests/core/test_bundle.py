@@ -1,12 +1,12 @@
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
 from hitree import bundle
 from hitree.bundle import MANIFEST, StateTensor, StepGraph, Tensor
-from hitree.errors import BundleCorrupt, BundleIncomplete
+from hitree.errors import BundleCorrupt, BundleIncomplete, InvalidInput
 
 FILES = {"step.onnx": b"step", "text.onnx": b"text", "condition.onnx": b"condition"}
 
@@ -54,6 +54,28 @@ def test_a_bundle_comes_back_as_it_was_written(written):
     assert found.manifest == expected
     assert found.file("step.onnx").read_bytes() == b"step"
     assert set(found.manifest.sha256) == set(FILES)
+
+
+PRECISE = replace(
+    graph("step.onnx"), precisions={"int8": "text.onnx"}, best={"cpu": "int8", "cuda": "fp32"}
+)
+
+
+def test_the_best_precision_is_chosen_unless_one_is_asked_for(tmp_path):
+    found = bundle.write(tmp_path / "bundle", FILES, describe(decoder=PRECISE))
+    decoder = bundle.load(found.path).manifest.decoder
+    assert decoder.choose("cpu") == ("int8", "text.onnx")
+    assert decoder.choose("cuda") == decoder.choose("npu") == ("fp32", "step.onnx")
+    assert decoder.choose("cuda", "int8") == ("int8", "text.onnx")
+    with pytest.raises(InvalidInput, match="no fp16 graph of the decoder; it has fp32, int8"):
+        decoder.choose("cpu", "fp16")
+
+
+def test_a_best_precision_that_is_not_there_is_refused(tmp_path):
+    missing = replace(PRECISE, precisions={})
+    found = bundle.write(tmp_path / "bundle", FILES, describe(decoder=missing))
+    with pytest.raises(BundleCorrupt, match="best precision on cpu, 'int8', is not there"):
+        bundle.load(found.path)
 
 
 def test_writing_leaves_nothing_else_behind(written):

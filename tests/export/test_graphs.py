@@ -8,6 +8,7 @@ import torch
 
 from bundles import tiny_checkpoints
 from hitree_export import graphs, networks
+from hitree_export.decoder_step import widths
 
 
 @pytest.fixture(scope="module")
@@ -31,13 +32,13 @@ def signature(model):
 
 
 def test_graphs_have_the_agreed_names_and_free_axes(exported, nets):
-    E, C, H = nets.token_width, nets.decoder.preset.condition, nets.generator.preset.hidden  # noqa: N806
+    E, P, H = nets.token_width, sum(widths(nets.decoder)), nets.generator.preset.hidden  # noqa: N806
     D, G = nets.scorer.preset.space, nets.classifier.size  # noqa: N806
     stack = {"stack": ["rows", "levels", "tokens", E], "stack_mask": ["rows", "levels", "tokens"],
              "subject": ["rows", E]}  # fmt: skip
     segments = {"strokes": ["strokes", 32, 4], "spans": ["spans", 2]}
     expected = {
-        "condition": (stack, {"condition": ["rows", C]}),
+        "condition": (stack, {"condition": ["rows", P]}),
         "scorer_segments": (segments, {"embedding": ["spans", D]}),
         "scorer_texts": (
             {"tokens": ["rows", "tokens", E], "mask": ["rows", "tokens"]},
@@ -57,7 +58,12 @@ def test_graphs_have_the_agreed_names_and_free_axes(exported, nets):
 @pytest.mark.parametrize("which", ["decoder", "generator"])
 def test_step_graphs_are_what_the_manifest_says(exported, which):
     step = getattr(exported, which)
-    inputs, outputs = signature(onnx.load_from_string(exported.files[step.file]))
+    for file in (step.file, *step.precisions.values()):
+        check_step(step, onnx.load_from_string(exported.files[file]))
+
+
+def check_step(step, model):
+    inputs, outputs = signature(model)
     assert inputs == {t.name: ["rows", *t.shape] for t in (*step.inputs, *step.state)}
     named = {t.name: t.shape for t in step.outputs} | {t.output: t.shape for t in step.state}
     assert outputs == {name: ["rows", *shape] for name, shape in named.items()}

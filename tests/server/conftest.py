@@ -243,7 +243,7 @@ class Fakes:
         engine = Engine(DECODER, self.device, limits)
         engine.start()
         models: Any = self.models
-        info = backends.info(settings, engine, ("fake",))
+        info = backends.info(settings, engine.provider, "fp32")
         self.opened.append(
             Backend(MANIFEST, models, Planner(models), Annotator(models), engine, RAW, info)
         )

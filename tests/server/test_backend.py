@@ -46,6 +46,17 @@ async def test_loaded_bundle_draws_and_reads_what_it_drew(settings: Settings) ->
     service.stop()
 
 
+@pytest.mark.parametrize(("asked", "used"), [("auto", "int8"), ("fp32", "fp32")])
+def test_the_decoder_runs_in_the_precision_that_is_best_or_asked_for(
+    settings: Settings, asked: str, used: str
+) -> None:
+    update = {"bundle": tiny_bundle().path, "provider": "cpu", "precision": asked}
+    backend = load(settings.model_copy(update=update))
+    backend.engine.stop()
+    assert backend.info.precision == used
+    assert backend.info.provider == "cpu"
+
+
 @pytest.mark.parametrize(
     ("harm", "error"),
     [(lambda path: path.unlink(), BundleIncomplete), (lambda p: p.write_text("x"), BundleCorrupt)],

@@ -988,10 +988,13 @@ class EngineInfo(google.protobuf.message.Message):
     BUCKETS_FIELD_NUMBER: builtins.int
     THREADS_FIELD_NUMBER: builtins.int
     QUEUE_LIMIT_FIELD_NUMBER: builtins.int
+    PRECISION_FIELD_NUMBER: builtins.int
     provider: builtins.str
     max_rows: builtins.int
     threads: builtins.int
     queue_limit: builtins.int
+    precision: builtins.str
+    """Of the decoder's step: "fp32", "int8" or "fp16"."""
     @property
     def available_providers(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
     @property
@@ -1005,8 +1008,9 @@ class EngineInfo(google.protobuf.message.Message):
         buckets: collections.abc.Iterable[builtins.int] | None = ...,
         threads: builtins.int = ...,
         queue_limit: builtins.int = ...,
+        precision: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["available_providers", b"available_providers", "buckets", b"buckets", "max_rows", b"max_rows", "provider", b"provider", "queue_limit", b"queue_limit", "threads", b"threads"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["available_providers", b"available_providers", "buckets", b"buckets", "max_rows", b"max_rows", "precision", b"precision", "provider", b"provider", "queue_limit", b"queue_limit", "threads", b"threads"]) -> None: ...
 
 global___EngineInfo = EngineInfo
 

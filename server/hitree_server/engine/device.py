@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal  # Any: onnxruntime has no types
 from hitree.errors import BundleCorrupt, MissingPackage, Unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
     from pathlib import Path
 
     from hitree_server.engine.runner import Call
@@ -19,16 +19,17 @@ if TYPE_CHECKING:
 
 Provider = Literal["auto", "cpu", "cuda"]
 
-_NAMES = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+Known = Literal["cpu", "cuda"]
+
+_NAMES: dict[Known, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
 class OnnxDevice:
     """One session on one provider."""
 
-    def __init__(self, session: Any, provider: str, available: tuple[str, ...]) -> None:
+    def __init__(self, session: Any, provider: str) -> None:
         self._session = session  # an InferenceSession, untyped
         self._provider = provider
-        self.available = available  # providers that the runtime has, of those we know
 
     @property
     def provider(self) -> str:
@@ -56,22 +57,14 @@ class OnnxDevice:
         binding.synchronize_outputs()
 
 
-def open_device(path: Path, provider: Provider = "auto", threads: int = 0) -> OnnxDevice:
+def open_device(path: Path, provider: Known, threads: int = 0) -> OnnxDevice:
     """Load a graph; ``threads`` 0 leaves their number to the runtime.
 
     Raises:
         MissingPackage: onnxruntime is not installed.
-        Unavailable: the provider asked for is not there.
         BundleCorrupt: the file is no graph that the runtime can load.
     """
-    try:
-        import onnxruntime as ort  # type: ignore[import-untyped]  # it ships no stubs
-    except ImportError as exc:
-        raise MissingPackage(
-            "drawing in this process needs onnxruntime; pip install 'hitree[server]'"
-        ) from exc
-    providers = ort.get_available_providers()
-    chosen = choose(provider, providers)
+    ort = _runtime()
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -79,26 +72,45 @@ def open_device(path: Path, provider: Provider = "auto", threads: int = 0) -> On
     # Threads that spin for work between steps would burn CPU while the engine is idle.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
-        session = ort.InferenceSession(path.read_bytes(), options, providers=[_NAMES[chosen]])
+        session = ort.InferenceSession(path.read_bytes(), options, providers=[_NAMES[provider]])
     except Exception as exc:  # the runtime's classes share no base of their own
         raise BundleCorrupt(
             f"{path} cannot be loaded: {exc}; copy or export the bundle again"
         ) from exc
-    known = tuple(name for name, theirs in _NAMES.items() if theirs in providers)
-    return OnnxDevice(session, chosen, known)
+    return OnnxDevice(session, provider)
 
 
-def choose(provider: Provider, available: list[str]) -> Literal["cpu", "cuda"]:
-    """The provider to use out of the runtime's ``available`` ones.
+def available() -> tuple[Known, ...]:
+    """The providers that the runtime has, of those we know.
+
+    Raises:
+        MissingPackage: onnxruntime is not installed.
+    """
+    theirs = _runtime().get_available_providers()
+    return tuple(name for name, theirs_name in _NAMES.items() if theirs_name in theirs)
+
+
+def choose(provider: Provider, there: Collection[str]) -> Known:
+    """The provider to use out of those that are ``there``.
 
     Raises:
         Unavailable: CUDA was asked for and is not there.
     """
-    if provider == "cpu" or (provider == "auto" and _NAMES["cuda"] not in available):
+    if provider == "cpu" or (provider == "auto" and "cuda" not in there):
         return "cpu"
-    if _NAMES["cuda"] not in available:
+    if "cuda" not in there:
         raise Unavailable(
             "the provider cuda was asked for and onnxruntime has none; "
             "pip install 'hitree[server-gpu]' on a machine with a GPU, or choose cpu or auto"
         )
     return "cuda"
+
+
+def _runtime() -> Any:
+    try:
+        import onnxruntime as ort  # type: ignore[import-untyped]  # it ships no stubs
+    except ImportError as exc:
+        raise MissingPackage(
+            "drawing in this process needs onnxruntime; pip install 'hitree[server]'"
+        ) from exc
+    return ort

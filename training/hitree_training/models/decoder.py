@@ -27,6 +27,7 @@ from hitree_training.models.text_encoder import TextEncoder
 from hitree_training.presets import Preset
 
 INK_SAMPLES = 4  # points along a move that leave ink on the raster
+DIRECTIONS = 4096  # that the normals of offsets are drawn in
 SIGMA_FLOOR = 0.5  # units; else integer coordinates hand out density for nothing
 
 
@@ -192,12 +193,17 @@ class SketchDecoder(nn.Module):
         else:
             begun = self._begun(told, where.position, where.layout)
             out = torch.where(where.begins > 0, begun, out)
-        mx, my, mixture, sx, sy, r = torch.split(out, [M] * 6, dim=-1)
+        return self.head_of(torch.cat([out, rest], dim=-1))
+
+    def head_of(self, said: Tensor) -> Head:
+        """What the raw output ``said`` (…, 6 M + 4) stands for."""
+        M = self.preset.mixtures
+        mx, my, mixture, sx, sy, r, pen, segment = torch.split(said, [M] * 6 + [3, 1], dim=-1)
         sigma = torch.exp(torch.stack([sx, sy], dim=-1)) + SIGMA_FLOOR / self.scale
         mean = torch.stack([mx, my], dim=-1)
         # A correlation near 1 makes the density of a point on the line explode.
         rho = 0.95 * torch.tanh(r)
-        return Head(mixture, mean, sigma, rho, rest[..., :3], rest[..., 3])
+        return Head(mixture, mean, sigma, rho, pen, segment.squeeze(-1))
 
     def _begun(self, told: Tensor, position: Tensor, layout: Tensor) -> Tensor:
         """A stroke begins somewhere in the frame, wherever the pen was lifted: (…, 6 M)."""
@@ -323,14 +329,19 @@ def splat(origin: Tensor, target: Tensor, inked: Tensor, raster: int) -> Tensor:
     points; the first point of a stroke leaves a quarter of a cell, so that dots are seen.
     """
     cell = FRAME / raster
-    fraction = torch.arange(1, INK_SAMPLES + 1, dtype=origin.dtype) / INK_SAMPLES
-    way = (target - origin).unsqueeze(-2)  # (…, 1, 2)
-    at = target.unsqueeze(-2) - way * (1 - fraction)[:, None] * inked[..., None, None]
-    hats = 1 - (at.unsqueeze(-1) / cell - 0.5 - torch.arange(raster)).abs()  # (…, K, 2, G)
-    hats = torch.relu(hats)
-    length = way.abs().sum(dim=-1) / cell  # (…, 1), city blocks: no square root to round
-    weight = (inked.unsqueeze(-1) * length + (1 - inked.unsqueeze(-1)) * 0.25) / INK_SAMPLES
-    ink = (hats[..., 1, :] * weight.unsqueeze(-1)).transpose(-1, -2) @ hats[..., 0, :]
+    left = 1 - torch.arange(1, INK_SAMPLES + 1) / INK_SAMPLES  # of the way, at each sample
+    way = target - origin  # (…, 2)
+    # Cells to the centre of every column and row, from every sample, as one product.
+    of_way = torch.kron(-left, torch.eye(2)).T.repeat_interleave(raster, dim=0)  # (K 2 G, 2)
+    of_target = torch.eye(2).repeat_interleave(raster, dim=0).repeat(INK_SAMPLES, 1)
+    centres = (0.5 + torch.arange(raster)).repeat(2 * INK_SAMPLES)
+    ends = torch.cat([target, way * inked.unsqueeze(-1)], dim=-1)  # (…, 4)
+    away = functional.linear(ends, torch.cat([of_target, of_way], dim=1) / cell, -centres)
+    hats = torch.unflatten(torch.relu(1 - away.abs()), -1, (INK_SAMPLES, 2, raster))
+    length = way.abs().sum(dim=-1, keepdim=True) / cell  # (…, 1), city blocks: nothing to round
+    weight = 0.25 / INK_SAMPLES + inked.unsqueeze(-1) * (length - 0.25) / INK_SAMPLES
+    columns, lines = hats[..., 0, :], hats[..., 1, :]  # (…, K, G)
+    ink: Tensor = (lines * weight.unsqueeze(-1)).transpose(-1, -2) @ columns
     return ink.flatten(-2)  # (…, G * G), row by row
 
 
@@ -339,17 +350,32 @@ def sample_offset(head: Head, noise: Tensor, temperature: Tensor) -> Tensor:
 
     The temperature divides the logits and multiplies the variances, as in sketch-rnn.
     """
-    below = torch.softmax(head.mixture / temperature, dim=-1).cumsum(dim=-1)  # (B, M)
-    first = (below < noise[:, 0:1]).sum(dim=-1, keepdim=True)  # (B, 1)
-    component = torch.arange(below.shape[1]) == first.clamp(max=below.shape[1] - 1)
-    pick = component.to(noise.dtype)  # (B, M), one-hot
+    pick = sample_component(head.mixture / temperature, noise[:, 0:1])  # (B, M)
     mean = (head.mean * pick.unsqueeze(-1)).sum(dim=1)  # (B, 2)
     sigma = (head.sigma * pick.unsqueeze(-1)).sum(dim=1) * torch.sqrt(temperature)
     rho = (head.rho * pick).sum(dim=1, keepdim=True)
-    radius = torch.sqrt(-2 * torch.log(noise[:, 1:2]))
-    a = radius * torch.cos(2 * math.pi * noise[:, 2:3])
-    b = radius * torch.sin(2 * math.pi * noise[:, 2:3])
-    return mean + sigma * torch.cat([a, rho * a + torch.sqrt(1 - rho * rho) * b], dim=-1)
+    return mean + sigma * sample_normal(rho, noise[:, 1:2], noise[:, 2:3])
+
+
+def sample_component(logits: Tensor, noise: Tensor) -> Tensor:
+    """Draw a component, one-hot (B, M), from logits (B, M) and uniforms (B, 1)."""
+    below = torch.softmax(logits, dim=-1).cumsum(dim=-1)
+    last = logits.shape[-1] - 1
+    first = (below < noise).to(noise.dtype).sum(dim=-1, keepdim=True).clamp(max=last)
+    return (torch.arange(last + 1.0) == first).to(noise.dtype)
+
+
+def sample_normal(rho: Tensor, radius: Tensor, angle: Tensor) -> Tensor:
+    """Draw pairs of normals (B, 2) of correlation ``rho`` (B, 1) from uniforms (B, 1) each.
+
+    The angle is one of `DIRECTIONS`, so that no sine is computed, which rounds as it likes.
+    """
+    at = 2 * math.pi * (torch.arange(DIRECTIONS, dtype=torch.float64) + 0.5) / DIRECTIONS
+    directions = torch.stack([torch.cos(at), torch.sin(at)], dim=1).float()
+    index = (angle * DIRECTIONS).to(torch.int64).squeeze(1)
+    around = directions[index] * torch.sqrt(-2 * torch.log(radius))  # (B, 2)
+    a, b = torch.split(around, [1, 1], dim=-1)
+    return torch.cat([a, rho * a + torch.sqrt(1 - rho * rho) * b], dim=-1)
 
 
 def sample_pen(logits: Tensor, noise: Tensor, may_end: Tensor) -> Tensor:
@@ -358,7 +384,7 @@ def sample_pen(logits: Tensor, noise: Tensor, may_end: Tensor) -> Tensor:
     At temperature 1 always, unlike sketch-rnn: lifting is less likely than going on at every
     point, so that sharpening would make lines that run round and round.
     """
-    barred = torch.cat([torch.zeros_like(logits[:, :2]), (may_end - 1) * 1e9], dim=-1)
+    barred = (may_end - 1) * torch.tensor([0.0, 0.0, 1e9])
     down, up, _ = torch.split(torch.softmax(logits + barred, dim=-1), 1, dim=-1)
     is_down = (noise < down).to(logits.dtype)
     is_up = (noise < down + up).to(logits.dtype) - is_down

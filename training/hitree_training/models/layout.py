@@ -49,18 +49,20 @@ class Layout(nn.Module):
 
         A head that looks for what is not there, or before the first stroke, finds zeros.
         """
-        A = self.query.out_features
         asker = torch.cat([condition, centred(position)], dim=-1)
-        asked = self.query(asker).unflatten(-1, (HEADS, -1))  # (…, heads, A / heads)
-        sides = torch.split(kept, [A, A, 1], dim=-1)
-        keys, values = (torch.unflatten(side, -1, (HEADS, -1)) for side in sides[:2])
-        there = sides[2].transpose(-1, -2)  # (…, 1, S)
-        scores = (keys * asked.unsqueeze(-3)).sum(dim=-1).transpose(-1, -2)  # (…, heads, S)
-        scores = scores * (A // HEADS) ** -0.5 + self.age - 1e4 * (1 - there)
-        nothing = torch.zeros_like(scores[..., :1])
-        weight = torch.softmax(torch.cat([scores, nothing], dim=-1), dim=-1)[..., :STROKES]
-        found: Tensor = (values * weight.transpose(-1, -2).unsqueeze(-1)).sum(dim=-3)
-        return found.flatten(-2)
+        return self.find(self.query(asker), kept)
+
+    def find(self, asked: Tensor, kept: Tensor) -> Tensor:
+        """What a query ``asked`` (…, A) finds among strokes ``kept`` (…, S, K): (…, A)."""
+        A = self.query.out_features
+        of_head = torch.eye(HEADS).repeat_interleave(A // HEADS, dim=0)  # (A, heads)
+        keys, values, there = torch.split(kept, [A, A, 1], dim=-1)
+        scores = (keys * asked.unsqueeze(-2)) @ (of_head * (A // HEADS) ** -0.5)  # (…, S, heads)
+        scores = scores + self.age.T - 1e4 * (1 - there)
+        nothing = 0 * scores[..., :1, :]
+        weight = torch.softmax(torch.cat([scores, nothing], dim=-2), dim=-2)[..., :STROKES, :]
+        found: Tensor = (values * (weight @ of_head.T)).sum(dim=-2)
+        return found
 
     def forward(self, rows: Tensor, position: Tensor, condition: Tensor) -> Tensor:
         """What is held before each row of ``rows`` (B, T, 5): (B, T, A).
