@@ -7,7 +7,7 @@ import re
 import unicodedata
 from collections import Counter
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, ClassVar
 
 from hitree.errors import BundleCorrupt, EmptyPrompt, NotText, PromptTooLong
@@ -22,6 +22,7 @@ _RUNS = re.compile(f"[{_JOINERS}]{{2,}}")
 _BLANKS = "\t\n\r"  # control characters that are harmless white space
 
 
+@lru_cache(maxsize=4096)
 def normalise(text: str) -> str:
     """Lower case, NFKC, single spaces, punctuation gone except inside words; idempotent."""
     folded = unicodedata.normalize("NFKC", text.translate(_SAME)).lower()

@@ -6,8 +6,9 @@ of a call move through one batch.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any  # of numpy's floats
 
 import numpy as np
 from numpy.typing import NDArray
@@ -109,35 +110,39 @@ class _Search:
 def sample(
     step: Step,
     state: State,
-    rows: int,
+    rngs: Sequence[np.random.Generator],
+    samples: int,
     *,
     temperature: float,
     top_k: int,
     limit: int,
-    rng: np.random.Generator,
 ) -> list[Decoded]:
     """One expansion a row, sampled among the ``top_k`` most probable tokens of each step.
 
-    The grammar of plan mode is kept: ``LEAF`` stands alone, no instruction is empty. An expansion
-    that is not over after ``limit`` tokens is cut there. ``log_probs`` are the model's own, at
-    temperature 1.
+    Rows are ``samples`` for each of ``rngs``, whose noise they are made of; a row depends on no
+    other, and leaves the batch once it is over. The grammar of plan mode is kept: ``LEAF`` stands
+    alone, no instruction is empty. An expansion that is not over after ``limit`` tokens is cut
+    there. ``log_probs`` are the model's own, at temperature 1.
     """
-    ids: list[list[int]] = [[] for _ in range(rows)]
-    scores: list[list[float]] = [[] for _ in range(rows)]
-    token = np.full(rows, Vocabulary.BOS, np.int64)
-    over = np.zeros(rows, bool)
+    live = np.arange(len(rngs) * samples)
+    ids: list[list[int]] = [[] for _ in live]
+    scores: list[list[float]] = [[] for _ in live]
+    token = np.full(len(live), Vocabulary.BOS, np.int64)
     for _ in range(limit):
         log_probs, state = step(token, state)
-        legal = _legal(log_probs, token)
-        noise = rng.random(rows)  # drawn for all rows, so that a row never depends on the others
-        token = np.where(over, Vocabulary.EOS, _draw(legal, noise, temperature, top_k))
-        for row in np.flatnonzero(~over):
-            scores[row].append(float(log_probs[row, token[row]]))
-            if token[row] != Vocabulary.EOS:
-                ids[row].append(int(token[row]))
-        over |= token == Vocabulary.EOS
-        if over.all():
+        noise = np.concatenate([rng.random(samples) for rng in rngs])[live]
+        token = _draw(_legal(log_probs, token), noise, temperature, top_k)
+        chosen = log_probs[np.arange(len(live)), token]
+        for row, word, score in zip(live.tolist(), token.tolist(), chosen.tolist(), strict=True):
+            scores[row].append(score)
+            if word != Vocabulary.EOS:
+                ids[row].append(word)
+        goes_on = token != Vocabulary.EOS
+        if not goes_on.any():
             break
+        if not goes_on.all():
+            live, token = live[goes_on], token[goes_on]
+            state = {name: value[goes_on] for name, value in state.items()}
     return [Decoded(tuple(i), tuple(s)) for i, s in zip(ids, scores, strict=True)]
 
 
@@ -145,7 +150,7 @@ def _forbid(log_probs: Floats, ids: tuple[int, ...]) -> None:
     log_probs[:, list(ids)] = -np.inf
 
 
-def _largest(values: NDArray[np.float64], count: int) -> Ids:
+def _largest(values: NDArray[np.floating[Any]], count: int) -> Ids:
     """The places of the ``count`` largest values of each row, largest first: (R, count)."""
     if count == 1:
         places: Ids = values.argmax(axis=1)[:, None]
@@ -173,7 +178,7 @@ def _legal(log_probs: Floats, last: Ids) -> Floats:
 
 def _draw(legal: Floats, noise: NDArray[np.float64], temperature: float, top_k: int) -> Ids:
     """Inverse-CDF sampling of one token a row, most probable first."""
-    order = np.argsort(-legal, axis=1, kind="stable")[:, :top_k]  # (R, K)
+    order = _largest(legal, min(top_k, legal.shape[1]))  # (R, K)
     logits = np.take_along_axis(legal, order, axis=1).astype(np.float64) / temperature
     weights = np.exp(logits - logits[:, :1])
     cdf = np.cumsum(weights, axis=1)

@@ -142,28 +142,28 @@ class Models:
 
     def expand(
         self,
-        stack: tuple[str, ...],
+        stacks: Sequence[tuple[str, ...]],
         subject: str,
         *,
         samples: int,
         temperature: float,
-        rng: np.random.Generator,
-    ) -> list[Expansion]:
-        """Sample ``samples`` ways to carry out the node at the end of ``stack``."""
-        tokens, mask = self._stacks([stack])
-        context = self._run(
-            "generator_expand", stack=tokens, stack_mask=mask, subject=self._subject(subject, 1)
-        )
+        rngs: Sequence[np.random.Generator],
+    ) -> list[list[Expansion]]:
+        """Sample ``samples`` ways to carry out the node at the end of each of ``stacks``."""
+        tokens, mask = self._stacks(stacks)
+        subjects = self._subject(subject, len(stacks))
+        context = self._run("generator_expand", stack=tokens, stack_mask=mask, subject=subjects)
         decoded = decoding.sample(
             self._step,
             self._begin(np.repeat(context, samples, axis=0)),
+            rngs,
             samples,
             temperature=temperature,
             top_k=TOP_K,
             limit=EXPANSION_TOKENS,
-            rng=rng,
         )
-        return [self._expansion(one) for one in decoded]
+        expansions = [self._expansion(one) for one in decoded]
+        return [expansions[at : at + samples] for at in range(0, len(expansions), samples)]
 
     # ---- drawings ---------------------------------------------------------------------------
 

@@ -46,13 +46,13 @@ class PlanModels(Protocol):
 
     def expand(
         self,
-        stack: tuple[str, ...],
+        stacks: Sequence[tuple[str, ...]],
         subject: str,
         *,
         samples: int,
         temperature: float,
-        rng: np.random.Generator,
-    ) -> list[Expansion]: ...
+        rngs: Sequence[np.random.Generator],
+    ) -> list[list[Expansion]]: ...
 
 
 @dataclass(frozen=True)
@@ -134,11 +134,12 @@ class Planner:
 
     def _grow(self, root: _Draft, subject: str, settings: PlanSettings) -> None:
         """Expand level by level, so that the limit on nodes cuts the lowest level first."""
+        others = other_subjects(root.text, subject, self._models.subjects)
         level, count = [root], 1
         for _ in range(settings.max_depth):
             below: list[_Draft] = []
-            for draft in level:
-                best = self._expand(draft, subject, settings)
+            for draft, sampled in zip(level, self._expand(level, subject, settings), strict=True):
+                best = choose(sampled, draft.stack, others, self._models.embed_texts)
                 if best is None or count + len(best.texts) > settings.max_nodes:
                     continue
                 draft.children = _children(draft, best)
@@ -146,18 +147,22 @@ class Planner:
                 count += len(best.texts)
             level = below
 
-    def _expand(self, draft: _Draft, subject: str, settings: PlanSettings) -> Expansion | None:
-        """The best expansion of a node, or None where it is a leaf."""
-        rng = np.random.default_rng([settings.seed, len(draft.path), *draft.path])
-        sampled = self._models.expand(
-            draft.stack,
+    def _expand(
+        self, level: list[_Draft], subject: str, settings: PlanSettings
+    ) -> list[list[Expansion]]:
+        """What the generator makes of every node of a level, all nodes in one batch."""
+        if not level:
+            return []
+        return self._models.expand(
+            [draft.stack for draft in level],
             subject,
             samples=settings.expansions,
             temperature=settings.temperature,
-            rng=rng,
+            rngs=[
+                np.random.default_rng([settings.seed, len(draft.path), *draft.path])
+                for draft in level
+            ],
         )
-        others = other_subjects(draft.stack[0], subject, self._models.subjects)
-        return choose(sampled, draft.stack, others, self._models.embed_texts)
 
 
 def _children(draft: _Draft, best: Expansion) -> list[_Draft]:

@@ -18,10 +18,10 @@ class Script:
 
     def __init__(self, table):
         self.table = table  # last token -> {token: probability}
-        self.steps = 0
+        self.rows = []  # of every step
 
     def __call__(self, token, state):
-        self.steps += 1
+        self.rows.append(len(token))
         log_probs = np.full((len(token), WORDS), -20.0, np.float32)
         for row, last in enumerate(token):
             for word, probability in self.table[int(last)].items():
@@ -73,8 +73,10 @@ def test_a_beam_never_writes_special_words_nor_nothing():
 
 
 def sampled(table, rows=64, **options):
-    knobs = {"temperature": 1.0, "top_k": 20, "limit": 12, "rng": np.random.default_rng(1)}
-    return decoding.sample(Script(table), state(rows), rows, **(knobs | options))
+    knobs = {"temperature": 1.0, "top_k": 20, "limit": 12, "rngs": [np.random.default_rng(1)]}
+    knobs |= options
+    rngs = knobs.pop("rngs")
+    return decoding.sample(Script(table), state(rows * len(rngs)), rngs, rows, **knobs)
 
 
 def test_samples_follow_the_probabilities():
@@ -104,14 +106,36 @@ def test_samples_keep_the_grammar_of_expansions():
 
 def test_a_sample_does_not_depend_on_how_long_the_others_are():
     table = GARDEN | {SEP: {A: 1.0}}
-    few = sampled(table, rows=8, rng=np.random.default_rng(3), limit=2)
-    many = sampled(table, rows=8, rng=np.random.default_rng(3), limit=12)
+    few = sampled(table, rows=8, rngs=[np.random.default_rng(3)], limit=2)
+    many = sampled(table, rows=8, rngs=[np.random.default_rng(3)], limit=12)
     assert [text.ids[:2] for text in many] == [text.ids for text in few]
+
+
+def test_what_is_sampled_for_one_context_does_not_depend_on_the_others():
+    table = GARDEN | {SEP: {A: 1.0}}
+
+    def rng(seed):
+        return np.random.default_rng(seed)
+
+    alone = sampled(table, rows=8, rngs=[rng(3)])
+    beside = sampled(table, rows=8, rngs=[rng(5), rng(3), rng(6)])
+    assert beside[8:16] == alone
+    assert beside[:8] != alone
+
+
+def test_texts_that_are_over_leave_the_batch():
+    table = {BOS: {A: 0.5, LEAF: 0.5}, A: {B: 1.0}, B: {EOS: 1.0}, LEAF: {EOS: 1.0}}
+    script = Script(table)
+    rngs = [np.random.default_rng(1)]
+    found = decoding.sample(script, state(64), rngs, 64, temperature=1.0, top_k=20, limit=12)
+    leaves = sum(text.ids == (LEAF,) for text in found)
+    assert 0 < leaves < 64
+    assert script.rows == [64, 64, 64 - leaves]
 
 
 def test_decoding_stops_when_all_are_over():
     table = {BOS: {A: 1.0}, A: {EOS: 1.0}, EOS: {EOS: 1.0}, PAD: {PAD: 1.0}}
     script = Script(table)
     decoding.beam(script, state(2), 2, width=1, limit=50)
-    assert script.steps == 2
+    assert len(script.rows) == 2
     assert Vocabulary.EOS == EOS

@@ -86,7 +86,8 @@ def test_deep_stacks_keep_the_root_and_the_last_levels(models):
 
 
 def test_expansions_are_lists_of_instructions(models):
-    found = models.expand(("draw a cat",), "cat", samples=24, temperature=1.0, rng=rng())
+    stacks, rngs = [("draw a cat",)], [rng()]
+    (found,) = models.expand(stacks, "cat", samples=24, temperature=1.0, rngs=rngs)
     assert len(found) == 24
     assert any(one.texts for one in found)
     for one in found:
@@ -98,10 +99,21 @@ def test_expansions_are_lists_of_instructions(models):
 
 def test_expansions_follow_the_seed(models):
     def texts(seed):
-        return models.expand(("draw a cat",), "cat", samples=4, temperature=1.0, rng=rng(seed))
+        stacks, rngs = [("draw a cat",), ("draw a cat", "draw a tail")], [rng(seed), rng(seed + 1)]
+        return models.expand(stacks, "cat", samples=4, temperature=1.0, rngs=rngs)
 
     assert texts(1) == texts(1)
-    assert texts(1) != texts(2)
+    assert texts(1) != texts(3)
+    assert [len(one) for one in texts(1)] == [4, 4]
+
+
+def test_a_node_is_expanded_alike_alone_and_with_its_neighbours(models):
+    stacks = [("draw a cat",), ("draw a cat", "draw a tail"), ("draw a dog",)]
+    together = models.expand(
+        stacks, "cat", samples=4, temperature=1.0, rngs=[rng(1), rng(2), rng(3)]
+    )
+    alone = models.expand(stacks[1:2], "cat", samples=4, temperature=1.0, rngs=[rng(2)])
+    assert together[1] == alone[0]
 
 
 def test_descriptions_come_best_first(models):

@@ -33,10 +33,13 @@ class FakeModels:
         vectors = np.array([[1.0, float("odd" in text) * 9] for text in texts], np.float32)
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
-    def expand(self, stack, subject, *, samples, temperature, rng):
-        self.calls.append({"stack": stack, "subject": subject, "noise": rng.random(),
-                           "samples": samples, "temperature": temperature})  # fmt: skip
-        return self.table.get(stack[-1], [LEAF] * samples)
+    def expand(self, stacks, subject, *, samples, temperature, rngs):
+        self.calls += [
+            {"stack": stack, "subject": subject, "noise": rng.random(),
+             "samples": samples, "temperature": temperature}
+            for stack, rng in zip(stacks, rngs, strict=True)
+        ]  # fmt: skip
+        return [self.table.get(stack[-1], [LEAF] * samples) for stack in stacks]
 
 
 LEAF = Expansion((), -0.1)

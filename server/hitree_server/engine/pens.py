@@ -6,8 +6,7 @@ the batch; only rows that reach a boundary are looked at one by one, by the runn
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,8 +27,7 @@ COLUMNS = ROW + 1  # of a forced row
 Flags = NDArray[np.bool_]
 
 
-@dataclass(frozen=True, eq=False)
-class Moves:
+class Moves(NamedTuple):
     """What the graph made of n rows in one step."""
 
     previous: Floats  # (n, 2) positions before
@@ -38,8 +36,7 @@ class Moves:
     segment_end: Floats  # (n,) 1 where the segment is over
 
 
-@dataclass(frozen=True, eq=False)
-class Boundaries:
+class Boundaries(NamedTuple):
     """Which of n rows something has to be done for, each (n,) and false for all but leads."""
 
     due: Flags  # any of the next three, or points to deliver

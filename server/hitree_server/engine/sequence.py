@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,8 +92,7 @@ class LeafStarted:
     leaf: int  # index in ``SequenceSpec.leaves``
 
 
-@dataclass(frozen=True, eq=False)
-class PointsMade:
+class PointsMade(NamedTuple):
     """Points of one stroke, in order."""
 
     positions: Floats  # (N, 2) absolute units, on the grid of 1/4
