@@ -68,7 +68,7 @@ class Pens:
         self.pending = np.zeros(rows, np.int64)  # points not delivered
         self.since = np.zeros(rows, np.float64)  # when the oldest of them was made
         self.xy = np.zeros((rows, FLUSH_POINTS, 2), np.float32)
-        self.t_ms = np.zeros((rows, FLUSH_POINTS), np.int64)  # pen time at the points of ``xy``
+        self.at = np.zeros((rows, FLUSH_POINTS), np.float64)  # ticks at the points of ``xy``
         self.columns: tuple[NDArray[np.generic], ...] = tuple(vars(self).values())
         self._index = np.arange(rows)
 
@@ -119,11 +119,20 @@ class Pens:
         quiet = self.points[:n] < self.known[:n]
         return Boundaries(due, stroke_over, leaf_over, exhausted, quiet, int((point & lead).sum()))
 
-    def take(self, row: int) -> tuple[Floats, Integers]:
-        """Hand out the points of a row that were not delivered, (N, 2) units and (N,) ms."""
-        count = int(self.pending[row])
-        self.pending[row] = 0
-        return self.xy[row, :count].copy(), self.t_ms[row, :count].copy()
+    def take(self, rows: Integers) -> list[tuple[Floats, Integers] | None]:
+        """Hand out the points of ``rows`` (k,) that were not delivered.
+
+        For each row (N, 2) units and (N,) ms of pen time, or None where there are none.
+        """
+        counts = self.pending[rows]
+        self.pending[rows] = 0
+        most = counts.max(initial=0)
+        xy = self.xy[rows, :most]
+        t_ms = (self.at[rows, :most] * 1000 // TICKS_PER_SECOND).astype(np.int64)
+        return [
+            (xy[i, :count], t_ms[i, :count]) if count else None
+            for i, count in enumerate(counts.tolist())
+        ]
 
     def _hold(self, point: Flags, news: Flags, moves: Moves, now: float) -> None:
         """Buffer a point of every row that made a new one; the others write where nobody reads."""
@@ -135,7 +144,7 @@ class Pens:
         point = point & news
         rows, pending = self._index[:n], self.pending[:n]
         self.xy[rows, pending] = moves.position
-        self.t_ms[rows, pending] = self.ticks[:n] * 1000 // TICKS_PER_SECOND
+        self.at[rows, pending] = self.ticks[:n]
         self.since[:n][point & (pending == 0)] = now
         pending += point
 

@@ -162,21 +162,14 @@ def _broken(slots: Slots, previous: Array) -> tuple[Sequence, ...]:
 
 
 def _marks(slots: Slots, bounds: Boundaries, broken: tuple[Sequence, ...]) -> tuple[Mark, ...]:
-    due = ((slots.owners[row], row) for row in np.flatnonzero(bounds.due).tolist())
-    return tuple(_mark(slots, owner, row, bounds) for owner, row in due if owner not in broken)
-
-
-def _mark(slots: Slots, sequence: Sequence, row: int, bounds: Boundaries) -> Mark:
-    leaf_over = bool(bounds.leaf_over[row])
-    if leaf_over:
-        slots.lift(slots.span(sequence))
-    positions, t_ms = slots.pens.take(row)
-    return Mark(
-        sequence,
-        positions if len(positions) else None,
-        t_ms if len(positions) else None,
-        bool(bounds.stroke_over[row]),
-        leaf_over,
-        bool(bounds.exhausted[row]),
-        bool(bounds.quiet[row]),
-    )
+    rows = np.flatnonzero(bounds.due)
+    if not len(rows):
+        return ()
+    flags = (bounds.stroke_over, bounds.leaf_over, bounds.exhausted, bounds.quiet)
+    columns = (flag[rows].tolist() for flag in flags)
+    owners = [slots.owners[row] for row in rows.tolist()]
+    marks = tuple(map(Mark._make, zip(owners, slots.pens.take(rows), *columns, strict=True)))
+    for mark in marks:
+        if mark.leaf_over:
+            slots.lift(slots.span(mark.sequence))
+    return tuple(mark for mark in marks if mark.sequence not in broken) if broken else marks

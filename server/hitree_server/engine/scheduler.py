@@ -186,11 +186,15 @@ class Scheduler:
 
     def _leave(self) -> tuple[tuple[Sequence, ...], tuple[Sequence, ...]]:
         """Those whose rows are parked, and those whose rows are given back for good."""
-        owners, self._leaving = self._owners, False
-        self._owners = tuple(s for s in owners if s.phase is Phase.RUNNING)
-        self._rows = sum(s.spec.rows for s in self._owners)
-        parks = tuple(s for s in owners if s.phase in (Phase.PAUSED, Phase.WAITING))
-        return parks, tuple(s for s in owners if s.phase is Phase.OVER)
+        stays, parks, departures = list[Sequence](), list[Sequence](), list[Sequence]()
+        for sequence in self._owners:
+            if sequence.phase is Phase.RUNNING:
+                stays.append(sequence)
+                continue
+            self._rows -= sequence.spec.rows
+            (departures if sequence.phase is Phase.OVER else parks).append(sequence)
+        self._owners, self._leaving = tuple(stays), False
+        return tuple(parks), tuple(departures)
 
     def _join(self, now: float) -> tuple[Sequence, ...]:
         joins: list[Sequence] = []
@@ -262,19 +266,16 @@ class Scheduler:
         sequence, events = mark.sequence, list[EngineEvent]()
         if not mark.quiet and sequence.told_leaf is None:  # the reader knows a part of it
             events.append(_begun(sequence))
-        if mark.positions is not None and mark.t_ms is not None:
-            self._first_point(sequence, now)
-            sequence.points += len(mark.positions)
-            events.append(PointsMade(mark.positions, mark.t_ms, sequence.stroke, sequence.leaf))
+        if mark.points is not None:
+            if sequence.first_point is None:
+                sequence.first_point = now
+                self._stats.first_point_seconds.observe(now - sequence.arrived)
+            sequence.points += len(mark.points[0])
+            events.append(PointsMade(*mark.points, sequence.stroke, sequence.leaf))
         if mark.stroke_over:
             events.append(StrokeEnded(sequence.stroke, sequence.leaf))
             sequence.stroke += 1
         return events
-
-    def _first_point(self, sequence: Sequence, now: float) -> None:
-        if sequence.first_point is None:
-            sequence.first_point = now
-            self._stats.first_point_seconds.observe(now - sequence.arrived)
 
     def _finish(
         self, sequence: Sequence, reason: FinishReason, events: list[EngineEvent], now: float

@@ -27,8 +27,7 @@ class Mark(NamedTuple):
     """What happened to one sequence in a step that more than a buffered point came of."""
 
     sequence: Sequence
-    positions: Floats | None  # (N, 2) points to deliver, of one stroke; None without any
-    t_ms: Integers | None  # (N,) their pen times
+    points: tuple[Floats, Integers] | None  # to deliver, of one stroke: (N, 2) units, (N,) ms
     stroke_over: bool  # the pen lifted, or was lifted because the leaf is over
     leaf_over: bool  # the segment ended, or its budget is spent
     exhausted: bool  # the sequence has its ``max_points``

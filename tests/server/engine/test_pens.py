@@ -11,6 +11,11 @@ from hitree_server.engine.sequence import NO_END, SAMPLED, SequenceSpec
 DOWN, UP, END = 2, 3, 4
 
 
+def take(pens):
+    """What is handed out of row 0."""
+    return pens.take(np.array([0]))[0]
+
+
 def moves(*rows: tuple[float, float, int], segment_end: tuple[float, ...] | None = None) -> Moves:
     """Moves from the centre: (dx, dy, pen column) of every row."""
     previous = np.full((len(rows), 2), 128, np.float32)
@@ -43,27 +48,27 @@ def test_pen_time_goes_by_in_ticks_of_8_units():
     for offset in (0, 8, 8.25, 100, 3):
         advance(p, moves((offset, 0, DOWN)))
     ticks = np.cumsum([1, 1, 2, 13, 1])
-    assert p.take(0)[1].tolist() == [int(t) * 1000 // 60 for t in ticks]
+    assert take(p)[1].tolist() == [int(t) * 1000 // 60 for t in ticks]
 
 
 def test_a_tick_is_at_least_16_ms():
     p = pens()
     for _ in range(50):
         advance(p, moves((0, 0, DOWN)))
-    assert np.diff(p.take(0)[1], prepend=0).min() == 16
+    assert np.diff(take(p)[1], prepend=0).min() == 16
 
 
 def test_the_first_point_is_due_at_once_and_the_next_ones_wait():
     p = pens()
     assert advance(p, moves((1, 1, DOWN))).due.tolist() == [True]
-    p.take(0)
+    take(p)
     assert advance(p, moves((1, 1, DOWN))).due.tolist() == [False]
 
 
 def test_points_are_due_when_the_oldest_has_waited_too_long():
     p = pens()
     advance(p, moves((1, 1, DOWN)))
-    p.take(0)
+    take(p)
     assert not advance(p, moves((1, 1, DOWN)), now=1.0, horizon=0.9).due[0]
     assert not advance(p, moves((1, 1, DOWN)), now=1.1, horizon=0.99).due[0]
     assert advance(p, moves((1, 1, DOWN)), now=1.2, horizon=1.0).due[0]
@@ -72,10 +77,10 @@ def test_points_are_due_when_the_oldest_has_waited_too_long():
 def test_a_full_buffer_is_due():
     p = pens()
     advance(p, moves((1, 1, DOWN)))
-    p.take(0)
+    take(p)
     due = [bool(advance(p, moves((1, 1, DOWN))).due[0]) for _ in range(FLUSH_POINTS)]
     assert due == [False] * (FLUSH_POINTS - 1) + [True]
-    assert len(p.take(0)[0]) == FLUSH_POINTS
+    assert len(take(p)[0]) == FLUSH_POINTS
 
 
 def test_a_lifted_pen_ends_the_stroke():
@@ -139,7 +144,7 @@ def test_known_points_count_and_are_not_delivered():
     assert p.ticks[0] == 3
     bounds = advance(p, moves((1, 1, DOWN)))
     assert bounds.due[0]  # the first new point goes at once
-    assert p.take(0)[1].tolist() == [4000 // 60]
+    assert take(p)[1].tolist() == [4000 // 60]
 
 
 def test_recalled_rows_are_forced_and_count_as_drawn():
@@ -181,3 +186,13 @@ def test_prefixes_are_kept_apart_while_others_come_and_go():
         assert kept.tolist() == [NO_END] * 70 + [SAMPLED] * 80
         assert p.canvas_end[0] == p.cursor[0] + 70
     assert len(pool.rows) <= 1024
+
+
+def test_several_rows_are_handed_out_at_once_and_none_where_there_is_nothing():
+    p = pens(rows=3)
+    advance(p, moves((2, 0, DOWN), (0, 3, DOWN), (0, 0, DOWN)))
+    p.pending[2] = 0
+    first, none, second = p.take(np.array([0, 2, 1]))
+    assert none is None
+    assert [one[0].tolist() for one in (first, second)] == [[[130.0, 128.0]], [[128.0, 131.0]]]
+    assert p.take(np.array([0, 1, 2])) == [None, None, None]
