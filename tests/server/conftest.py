@@ -193,9 +193,9 @@ class FakeModels:
     def conditions(self, stacks: list[tuple[str, ...]], subject: str) -> np.ndarray:
         return np.stack([_letters(" ".join((*stack, subject))) for stack in stacks])
 
-    def expand(self, stack: tuple[str, ...], *_: Any, **__: Any) -> list[Expansion]:
-        texts = ("draw the body", "draw the head", "draw the legs") if len(stack) == 1 else ()
-        return [Expansion(texts, -0.5)] * 2
+    def expand(self, stacks: list[tuple[str, ...]], *_: Any, **__: Any) -> list[list[Expansion]]:
+        steps = ("draw the body", "draw the head", "draw the legs")
+        return [[Expansion(steps if len(stack) == 1 else (), -0.5)] * 2 for stack in stacks]
 
     def describe(
         self, _: Any, spans: np.ndarray, *__: Any, n_best: int = 1, **___: Any
