@@ -13,15 +13,15 @@ from google.rpc.error_details_pb2 import (  # type: ignore[import-untyped]  # it
 from grpc_status import rpc_status  # type: ignore[import-untyped]  # it has no stubs
 
 from hitree.errors import BY_GRPC_CODE, BY_REASON, HiTreeError, InternalError, Unavailable
+from hitree.v1 import hitree_pb2 as pb
 from hitree.v1.hitree_pb2_grpc import HiTreeStub
 from hitree_sdk import _tracing
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Iterable, Iterator
 
     from google.protobuf.message import Message
 
-    from hitree.v1 import hitree_pb2 as pb
     from hitree_sdk._config import Config
 
 _OPTIONS = (
@@ -58,10 +58,11 @@ class GrpcTransport:
     ) -> Iterator[pb.DrawEvent]:
         """Call a streaming ``method``; closing the generator cancels the call."""
         call = getattr(self._stub, method)(
-            request, timeout=timeout, metadata=_metadata(self._config)
+            grouped(request), timeout=timeout, metadata=_metadata(self._config)
         )
         try:
-            yield from call
+            for message in call:
+                yield from ungrouped(message)
         except grpc.RpcError as exc:
             raise error_of(exc) from exc
         finally:
@@ -94,10 +95,13 @@ class AsyncGrpcTransport:
         self, method: str, request: Message, *, timeout: float | None
     ) -> AsyncIterator[pb.DrawEvent]:
         """Call a streaming ``method``; closing the generator cancels the call."""
-        call = self._method(method)(request, timeout=timeout, metadata=_metadata(self._config))
+        call = self._method(method)(
+            grouped(request), timeout=timeout, metadata=_metadata(self._config)
+        )
         try:
-            async for event in call:
-                yield event
+            async for message in call:
+                for event in ungrouped(message):
+                    yield event
         except grpc.RpcError as exc:
             raise error_of(exc) from exc
         finally:
@@ -113,6 +117,21 @@ class AsyncGrpcTransport:
         if self._channel is None:
             self._channel = _async_channel(self._config)
         return getattr(HiTreeStub(self._channel), name)
+
+
+def grouped(request: Message) -> Message:
+    """The request, asking for events in groups where that can be asked for."""
+    if not isinstance(request, pb.DrawRequest):
+        return request
+    asked = pb.DrawRequest()
+    asked.CopyFrom(request)
+    asked.grouped = True
+    return asked
+
+
+def ungrouped(message: pb.DrawEvent) -> Iterable[pb.DrawEvent]:
+    """The events of a message, one or a group."""
+    return message.group.events if message.HasField("group") else (message,)
 
 
 def _async_channel(config: Config) -> grpc.aio.Channel:

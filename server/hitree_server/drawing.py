@@ -91,8 +91,10 @@ class Job:
         )
 
 
-async def draw(job: Job, backend: Backend, workers: Workers) -> AsyncGenerator[DrawEvent]:
-    """The events of a drawing; closing the iterator frees the engine's rows.
+async def draw(job: Job, backend: Backend, workers: Workers) -> AsyncGenerator[list[DrawEvent]]:
+    """The events of a drawing as they come, those that are there together side by side.
+
+    Closing the iterator frees the engine's rows.
 
     Raises:
         Overloaded: the engine's queue is full; nothing was yielded.
@@ -102,18 +104,17 @@ async def draw(job: Job, backend: Backend, workers: Workers) -> AsyncGenerator[D
     candidates = range(ask.candidates) if not ask.held else (ask.held.candidate,)
     with _submitted(job, backend, candidates) as streams:
         if len(streams) == 1:
-            yield _started(job, backend, candidates[0], replayed=ask.candidates > 1)
-            yield PlanMade(job.plan)
-            async for event in streams[0]:
-                if not _is_held(event, ask):
-                    yield tell(event, job.plan.leaves)
+            started = _started(job, backend, candidates[0], replayed=ask.candidates > 1)
+            yield [started, PlanMade(job.plan)]
+            async for group in streams[0].groups():
+                news = [tell(e, job.plan.leaves) for e in group if not _is_held(e, ask)]
+                if news:
+                    yield news
             return
         drawn = await asyncio.gather(*(_collect(stream) for stream in streams))
         best = await workers.run("rank", job.call, _ranking(job, drawn, backend.models))
-        yield _started(job, backend, best, replayed=True)
-        yield PlanMade(job.plan)
-        for event in drawn[best]:
-            yield tell(event, job.plan.leaves)
+        yield [_started(job, backend, best, replayed=True), PlanMade(job.plan)]
+        yield [tell(event, job.plan.leaves) for event in drawn[best]]
 
 
 def tell(event: EngineEvent, leaves: tuple[Node, ...]) -> DrawEvent:

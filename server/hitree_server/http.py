@@ -199,10 +199,9 @@ async def _chunks(
     with observed(operation.name, call, service.metrics), admitted(request, service):
         message = await _message(request, operation.request)
         place = Place.of(message, request.headers.get(LAST_EVENT_ID))
-        async with aclosing(service.streams[operation.name](message, call)) as events:
-            async for event in events:
-                place.pass_by(event)
-                yield framed(event, place)
+        async with aclosing(service.streams[operation.name](message, call)) as groups:
+            async for group in groups:
+                yield b"".join(framed(event, place.after(event)) for event in group)
 
 
 async def _message(request: Request, message_class: type[_M]) -> _M:

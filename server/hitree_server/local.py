@@ -74,9 +74,10 @@ class Home:
                 answer = self.service.streams.get(method)
                 if answer is None:
                     raise Unimplemented(f"there is no stream {method}")
-                async with aclosing(answer(request, call)) as events:
-                    async for event in events:
-                        put(event)
+                async with aclosing(answer(request, call)) as groups:
+                    async for group in groups:
+                        for event in group:
+                            put(event)
         finally:
             put(None)
 

@@ -70,19 +70,22 @@ class Metrics:
         finally:
             self.model_time.labels(name).observe(time.perf_counter() - began)
 
-    async def drawing(self, events: AsyncGenerator[DrawEvent]) -> AsyncGenerator[DrawEvent]:
-        """Pass a drawing's events on and count them."""
-        began, pointed = time.perf_counter(), False
-        async with aclosing(events):
-            async for event in events:
-                if isinstance(event, Points) and not pointed:
+    async def drawing(
+        self, groups: AsyncGenerator[list[DrawEvent]], began: float
+    ) -> AsyncGenerator[list[DrawEvent]]:
+        """Pass the events of a drawing on and count them; its call ``began`` (perf_counter)."""
+        pointed = False
+        async with aclosing(groups):
+            async for group in groups:
+                if not pointed and any(isinstance(event, Points) for event in group):
                     pointed = True
                     self.first_point.observe(time.perf_counter() - began)
-                elif isinstance(event, Finished):
-                    self.finished.labels(event.reason).inc()
-                elif isinstance(event, Failed):
-                    self.finished.labels(event.error.reason.lower()).inc()
-                yield event
+                match group[-1]:
+                    case Finished(reason=reason):
+                        self.finished.labels(reason).inc()
+                    case Failed(error=error):
+                        self.finished.labels(error.reason.lower()).inc()
+                yield group
 
     def render(self) -> bytes:
         """The exposition text, see `CONTENT_TYPE`."""

@@ -7,11 +7,13 @@ doors turn into `InternalError` (see `hitree_server.calls.observed`).
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing, contextmanager
 from dataclasses import replace
 from functools import partial
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from hitree.codec import event_to_wire, plan_to_wire
@@ -45,7 +47,7 @@ if TYPE_CHECKING:
 
 # Any: each method takes its own message.
 Unary = Callable[[Any, "Call"], Awaitable["Message"]]
-Streaming = Callable[[Any, "Call"], AsyncGenerator[pb.DrawEvent]]
+Streaming = Callable[[Any, "Call"], AsyncGenerator[list[pb.DrawEvent]]]
 
 
 class Service:
@@ -134,22 +136,22 @@ class Service:
             version = backend.manifest.version
             return pb.PlanResponse(plan=plan_to_wire(plan), model_version=version)
 
-    async def draw(self, request: pb.DrawRequest, call: Call) -> AsyncGenerator[pb.DrawEvent]:
-        """Draw a prompt or a plan.
+    async def draw(self, request: pb.DrawRequest, call: Call) -> AsyncGenerator[list[pb.DrawEvent]]:
+        """Draw a prompt or a plan: events as they come, those there together side by side.
 
         What goes wrong before the first event is raised; later it is the last event.
         """
+        began = time.perf_counter()
         with self._admitted(request) as backend:
             intake.check_bundle(request.bundle, backend.manifest)
             job = await self._job(intake.draw_ask(request), call, backend)
-            events = self.metrics.drawing(draw(job, backend, self._workers))
-            async with aclosing(_told(events, call)) as told:
-                index = 0
-                async for event in told:
-                    if isinstance(event, Finished):
-                        call.trace.drawn(event)
-                    yield event_to_wire(event, index)
-                    index += 1
+            groups = self.metrics.drawing(draw(job, backend, self._workers), began)
+            async with aclosing(_told(groups, call)) as told:
+                numbers = count()
+                async for group in told:
+                    if isinstance(group[-1], Finished):
+                        call.trace.drawn(group[-1])
+                    yield [event_to_wire(event, next(numbers)) for event in group]
 
     async def _plan(self, ask: PlanAsk, call: Call, backend: Backend) -> Plan:
         work = partial(
@@ -290,7 +292,11 @@ class Service:
             intake.check_bundle(request.bundle, backend.manifest)
             return pb.SubjectsResponse(subjects=backend.models.subjects)
 
-    async def redraw(self, request: pb.RedrawRequest, call: Call) -> AsyncGenerator[pb.DrawEvent]:  # noqa: ARG002 - one shape for all
+    async def redraw(
+        self,
+        request: pb.RedrawRequest,  # noqa: ARG002 - one shape for all
+        call: Call,  # noqa: ARG002 - one shape for all
+    ) -> AsyncGenerator[list[pb.DrawEvent]]:
         """Not built yet."""
         raise Unimplemented("Redraw is not built yet; use Draw with a canvas")
         yield
@@ -299,25 +305,27 @@ class Service:
         self,
         requests: AsyncIterator[pb.SessionRequest],  # noqa: ARG002 - one shape for all
         call: Call,  # noqa: ARG002 - one shape for all
-    ) -> AsyncGenerator[pb.SessionEvent]:
+    ) -> AsyncGenerator[list[pb.SessionEvent]]:
         """Not built yet."""
         raise Unimplemented("Session is not built yet; use Draw")
         yield
 
 
-async def _told(events: AsyncGenerator[DrawEvent], call: Call) -> AsyncGenerator[DrawEvent]:
+async def _told(
+    groups: AsyncGenerator[list[DrawEvent]], call: Call
+) -> AsyncGenerator[list[DrawEvent]]:
     """Once drawing has begun, an error is an event, and the last one."""
     begun = False
-    async with aclosing(events):
+    async with aclosing(groups):
         try:
-            async for event in events:
+            async for group in groups:
                 begun = True
-                yield event
+                yield group
         except HiTreeError as exc:
             if not begun:
                 raise
-            yield Failed(exc)
+            yield [Failed(exc)]
         except Exception as exc:
             if not begun:
                 raise
-            yield Failed(internal_error(exc, call))
+            yield [Failed(internal_error(exc, call))]

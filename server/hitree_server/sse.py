@@ -104,12 +104,13 @@ class Place:
             held.points, held.finished_strokes, held.candidate = map(int, found.groups())
         return cls(*received(held), held.candidate)
 
-    def pass_by(self, event: pb.DrawEvent) -> None:
+    def after(self, event: pb.DrawEvent) -> Self:
         """Count what an event brings."""
         self.points += len(event.points.xs)
         self.strokes += event.HasField("stroke_finished")
         if event.HasField("started"):
             self.candidate = event.started.candidate
+        return self
 
     def __str__(self) -> str:
         return f"{self.points}-{self.strokes}-{self.candidate}"

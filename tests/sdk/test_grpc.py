@@ -35,6 +35,7 @@ class Servicer(pb_grpc.HiTreeServicer):
     def __init__(self) -> None:
         self.metadata: dict[str, str] = {}
         self.seconds = 0.0
+        self.groups = 0  # that were sent
         self.gone = threading.Event()  # the caller of an endless drawing has left
 
     def Plan(self, request: pb.PlanRequest, context: Any) -> pb.PlanResponse:  # noqa: N802
@@ -55,6 +56,10 @@ class Servicer(pb_grpc.HiTreeServicer):
 
     def Draw(self, request: pb.DrawRequest, context: Any) -> Iterator[pb.DrawEvent]:  # noqa: N802
         messages = wired(drawing_events())
+        if request.grouped:
+            pair = pb.EventGroup(events=messages[1:3])
+            messages[1:3] = [pb.DrawEvent(index=1, group=pair)]
+            self.groups += 1
         if request.prompt.endswith("forever"):
             context.add_callback(self.gone.set)
             yield from messages[:4]
@@ -109,7 +114,7 @@ async def test_a_plan_with_key_and_deadline(twin: Twin, url: str, servicer: Serv
     await twin.call(client, "close")
 
 
-async def test_a_drawing(twin: Twin, url: str) -> None:
+async def test_a_drawing_comes_in_groups(twin: Twin, url: str, servicer: Servicer) -> None:
     client = twin.connect(url)
     stream = client.draw(PLAN, seed=7)
     seen = await twin.events(stream)
@@ -117,6 +122,7 @@ async def test_a_drawing(twin: Twin, url: str) -> None:
     sketch = await twin.call(stream, "result")
     for got, drawn in zip(sketch.strokes, STROKES, strict=True):
         np.testing.assert_array_equal(got, drawn)
+    assert servicer.groups == 1
     await twin.call(client, "close")
 
 

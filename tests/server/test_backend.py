@@ -28,7 +28,7 @@ async def test_loaded_bundle_draws_and_reads_what_it_drew(settings: Settings) ->
     service.open(backend)
     call = Call.of("embedded")
     request = pb.DrawRequest(prompt="draw a flamingo", seed=1, max_points=60)
-    events = [event async for event in service.draw(request, call)]
+    events = [event async for group in service.draw(request, call) for event in group]
     assert events[-1].WhichOneof("event") == "finished"
     strokes: dict[int, pb.Stroke] = {}
     for event in events:

@@ -63,7 +63,7 @@ def test_engine_stats_are_read_at_the_scrape() -> None:
 async def test_drawing_is_counted(service: Service) -> None:
     metrics = service.metrics
     request = pb.DrawRequest(prompt="draw a cat")
-    points = [event.points async for event in service.draw(request, CALL)]
+    points = [event.points async for group in service.draw(request, CALL) for event in group]
     assert value(metrics, "finished_total", reason="complete") == 1
     assert value(metrics, "draw_first_point_seconds_count") == 1
     assert value(metrics, "model_seconds_count", model="plan") == 1

@@ -28,7 +28,7 @@ ASK = pb.DrawRequest(prompt="draw a cat", seed=3, temperature=0.5)
 
 
 async def drawn(service: Service, request: pb.DrawRequest) -> list[pb.DrawEvent]:
-    return [event async for event in service.draw(request, CALL)]
+    return [event async for group in service.draw(request, CALL) for event in group]
 
 
 def points(told: list[pb.DrawEvent]) -> list[tuple[int, int, int, int, int]]:

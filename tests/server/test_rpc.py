@@ -71,6 +71,35 @@ async def finished(rpc_door: Serving) -> list[Any]:
     return [event async for event in rpc_door.rpc.Draw(pb.DrawRequest(prompt="draw a cat"))]
 
 
+async def test_events_come_in_groups_where_they_are_asked_for(rpc_door: Serving) -> None:
+    request = pb.DrawRequest(prompt="draw a cat", seed=1)
+    plain = [event async for event in rpc_door.rpc.Draw(request)]
+    request.grouped = True
+    messages = [message async for message in rpc_door.rpc.Draw(request)]
+    assert len(messages) < len(plain)
+    assert messages[0].group.events[0].HasField("started")
+    assert all(len(m.group.events) > 1 for m in messages if m.HasField("group"))
+    unwrapped = [e for m in messages for e in (m.group.events or (m,))]
+    assert [e.index for e in unwrapped] == list(range(len(unwrapped)))
+    assert told(unwrapped) == told(plain)
+
+
+def told(events: list[pb.DrawEvent]) -> dict[str, list[Any]]:
+    """What came of each kind; points one by one, however they were delivered."""
+    found: dict[str, list[Any]] = {}
+    for event in events:
+        kind = str(event.WhichOneof("event"))
+        if kind == "points":
+            points = event.points
+            marks = ((points.stroke, points.node),) * len(points.xs)
+            found.setdefault(kind, []).extend(
+                zip(points.xs, points.ys, points.t_ms, marks, strict=True)
+            )
+        elif kind not in ("started", "finished"):  # each has its id and timings
+            found.setdefault(kind, []).append(getattr(event, kind))
+    return found
+
+
 async def test_deadline_of_the_context_reaches_the_engine(rpc_door: Serving) -> None:
     rpc_door.fakes.device.hold(after=3)
     call = rpc_door.rpc.Draw(pb.DrawRequest(prompt="draw a cat"), timeout=0.3)

@@ -40,7 +40,7 @@ SQUARE = Drawing.of([[[50, 50], [100, 50]], [[100, 50], [100, 100]], [[60, 60], 
 
 
 async def drawn(service: Service, request: pb.DrawRequest, call: Call = CALL) -> list[Any]:
-    return [event_from_wire(event) async for event in service.draw(request, call)]
+    return [event_from_wire(e) async for group in service.draw(request, call) for e in group]
 
 
 def strokes_of(told: list[Any]) -> dict[int, list[list[float]]]:
@@ -61,7 +61,8 @@ async def test_plan_is_a_function_of_prompt_and_seed(service: Service) -> None:
 
 
 async def test_drawing_is_told_from_started_to_finished(service: Service) -> None:
-    wire = [e async for e in service.draw(pb.DrawRequest(prompt="draw a cat", seed=1), CALL)]
+    request = pb.DrawRequest(prompt="draw a cat", seed=1)
+    wire = [event async for group in service.draw(request, CALL) for event in group]
     assert [event.index for event in wire] == list(range(len(wire)))
     told = [event_from_wire(event) for event in wire]
     kinds = [event.kind for event in told]
@@ -210,12 +211,12 @@ async def test_deadline_while_drawing_is_the_last_event(service: Service, fakes:
     fakes.device.hold(after=3)
     call = Call("late", time.monotonic() + 0.2)
     stream = service.draw(pb.DrawRequest(prompt="draw a cat"), call)
-    told = [event_from_wire(await anext(stream)) for _ in range(4)]
+    told = [event_from_wire(event) for _ in range(2) for event in await anext(stream)]
     assert told[-1].kind == "points"
     await asyncio.to_thread(fakes.device.held.wait, 20)
     await asyncio.to_thread(wait_until, call.deadline)
     fakes.device.gate.set()
-    rest = [event_from_wire(event) async for event in stream]
+    rest = [event_from_wire(event) async for group in stream for event in group]
     assert isinstance(rest[-1], events.Failed)
     assert isinstance(rest[-1].error, DeadlineExceeded)
 
@@ -228,7 +229,7 @@ def wait_until(deadline: float | None) -> None:
 async def test_leaving_cancels_the_drawing(service: Service, fakes: Fakes) -> None:
     fakes.device.hold(after=3)
     stream = service.draw(pb.DrawRequest(prompt="draw a cat"), CALL)
-    for _ in range(4):
+    for _ in range(2):
         await anext(stream)
     await stream.aclose()
     fakes.device.gate.set()
@@ -284,7 +285,7 @@ async def test_running_drawing_outlives_closing(service: Service) -> None:
     await anext(stream)
     service.close()
     idle = asyncio.create_task(service.idle())
-    rest = [event async for event in stream]
+    rest = [event async for group in stream for event in group]
     assert rest[-1].WhichOneof("event") == "finished"
     await idle
 

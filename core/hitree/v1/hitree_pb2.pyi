@@ -340,6 +340,7 @@ class DrawRequest(google.protobuf.message.Message):
     PLAN_OPTIONS_FIELD_NUMBER: builtins.int
     BUNDLE_FIELD_NUMBER: builtins.int
     PRIORITY_FIELD_NUMBER: builtins.int
+    GROUPED_FIELD_NUMBER: builtins.int
     prompt: builtins.str
     seed: builtins.int
     """The same seed gives the same drawing; unset means that the service picks one and says which."""
@@ -352,6 +353,10 @@ class DrawRequest(google.protobuf.message.Message):
     pace: builtins.float
     """Points a second that generation may run ahead at; 0 means unpaced."""
     priority: global___Priority.ValueType
+    grouped: builtins.bool
+    """The caller unwraps groups: events that are there together come in one message, which costs
+    both sides a fraction.
+    """
     @property
     def plan(self) -> global___Plan: ...
     @property
@@ -379,9 +384,10 @@ class DrawRequest(google.protobuf.message.Message):
         plan_options: global___PlanOptions | None = ...,
         bundle: global___BundleChoice | None = ...,
         priority: global___Priority.ValueType = ...,
+        grouped: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_seed", b"_seed", "_temperature", b"_temperature", "bundle", b"bundle", "canvas", b"canvas", "plan", b"plan", "plan_options", b"plan_options", "prompt", b"prompt", "resume", b"resume", "seed", b"seed", "temperature", b"temperature", "what", b"what"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_seed", b"_seed", "_temperature", b"_temperature", "bundle", b"bundle", "candidates", b"candidates", "canvas", b"canvas", "max_points", b"max_points", "pace", b"pace", "plan", b"plan", "plan_options", b"plan_options", "priority", b"priority", "prompt", b"prompt", "resume", b"resume", "seed", b"seed", "temperature", b"temperature", "what", b"what"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_seed", b"_seed", "_temperature", b"_temperature", "bundle", b"bundle", "candidates", b"candidates", "canvas", b"canvas", "grouped", b"grouped", "max_points", b"max_points", "pace", b"pace", "plan", b"plan", "plan_options", b"plan_options", "priority", b"priority", "prompt", b"prompt", "resume", b"resume", "seed", b"seed", "temperature", b"temperature", "what", b"what"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_seed", b"_seed"]) -> typing.Literal["seed"] | None: ...
     @typing.overload
@@ -674,6 +680,7 @@ class DrawEvent(google.protobuf.message.Message):
     NODE_FINISHED_FIELD_NUMBER: builtins.int
     FINISHED_FIELD_NUMBER: builtins.int
     ERROR_FIELD_NUMBER: builtins.int
+    GROUP_FIELD_NUMBER: builtins.int
     index: builtins.int
     """Counts from 0 in a stream."""
     @property
@@ -692,6 +699,8 @@ class DrawEvent(google.protobuf.message.Message):
     def finished(self) -> global___Finished: ...
     @property
     def error(self) -> global___Error: ...
+    @property
+    def group(self) -> global___EventGroup: ...
     def __init__(
         self,
         *,
@@ -704,12 +713,31 @@ class DrawEvent(google.protobuf.message.Message):
         node_finished: global___NodeFinished | None = ...,
         finished: global___Finished | None = ...,
         error: global___Error | None = ...,
+        group: global___EventGroup | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["error", b"error", "event", b"event", "finished", b"finished", "node_finished", b"node_finished", "node_started", b"node_started", "plan", b"plan", "points", b"points", "started", b"started", "stroke_finished", b"stroke_finished"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["error", b"error", "event", b"event", "finished", b"finished", "index", b"index", "node_finished", b"node_finished", "node_started", b"node_started", "plan", b"plan", "points", b"points", "started", b"started", "stroke_finished", b"stroke_finished"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["event", b"event"]) -> typing.Literal["started", "plan", "node_started", "points", "stroke_finished", "node_finished", "finished", "error"] | None: ...
+    def HasField(self, field_name: typing.Literal["error", b"error", "event", b"event", "finished", b"finished", "group", b"group", "node_finished", b"node_finished", "node_started", b"node_started", "plan", b"plan", "points", b"points", "started", b"started", "stroke_finished", b"stroke_finished"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["error", b"error", "event", b"event", "finished", b"finished", "group", b"group", "index", b"index", "node_finished", b"node_finished", "node_started", b"node_started", "plan", b"plan", "points", b"points", "started", b"started", "stroke_finished", b"stroke_finished"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["event", b"event"]) -> typing.Literal["started", "plan", "node_started", "points", "stroke_finished", "node_finished", "finished", "error", "group"] | None: ...
 
 global___DrawEvent = DrawEvent
+
+@typing.final
+class EventGroup(google.protobuf.message.Message):
+    """Events in their order, where `grouped` was asked for; none of them is a group."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    EVENTS_FIELD_NUMBER: builtins.int
+    @property
+    def events(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___DrawEvent]: ...
+    def __init__(
+        self,
+        *,
+        events: collections.abc.Iterable[global___DrawEvent] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["events", b"events"]) -> None: ...
+
+global___EventGroup = EventGroup
 
 @typing.final
 class RedrawRequest(google.protobuf.message.Message):

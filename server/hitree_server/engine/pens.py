@@ -15,6 +15,8 @@ from hitree.stroke5 import END, UP
 from hitree_server.engine.sequence import NO_END
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from hitree_server.engine.sequence import Floats, Integers, SequenceSpec
 
 FLUSH_POINTS = 64  # most points in one delivery
@@ -36,11 +38,19 @@ class Moves(NamedTuple):
     segment_end: Floats  # (n,) 1 where the segment is over
 
 
+class Piece(NamedTuple):
+    """Points of one stroke, to be delivered."""
+
+    positions: Floats  # (N, 2) units
+    t_ms: Integers  # (N,) of pen time
+    ends: bool  # the stroke ends with the last of them
+
+
 class Boundaries(NamedTuple):
     """Which of n rows something has to be done for, each (n,) and false for all but leads."""
 
     due: Flags  # any of the next three, or points to deliver
-    stroke_over: Flags
+    stroke_over: Flags  # and no point in the buffer says so
     leaf_over: Flags
     exhausted: Flags
     quiet: Flags  # the reader knows of it
@@ -69,6 +79,7 @@ class Pens:
         self.since = np.zeros(rows, np.float64)  # when the oldest of them was made
         self.xy = np.zeros((rows, FLUSH_POINTS, 2), np.float32)
         self.at = np.zeros((rows, FLUSH_POINTS), np.float64)  # ticks at the points of ``xy``
+        self.lifts = np.zeros((rows, FLUSH_POINTS), np.bool_)  # the stroke ends with the point
         self.columns: tuple[NDArray[np.generic], ...] = tuple(vars(self).values())
         self._index = np.arange(rows)
 
@@ -103,7 +114,8 @@ class Pens:
         self.points[:n] += point
         self.points_leaf[:n] += point
         news = self.points[:n] > self.known[:n]
-        self._hold(point & lead, news, moves, now)
+        held = point & lead & news
+        self._hold(point & lead, held, moves, now)
         spent = self.points_leaf[:n] >= self.max_points_leaf[:n]
         drawn &= lead
         leaf_over = drawn & (ended | spent | (moves.segment_end > 0.5))
@@ -115,38 +127,52 @@ class Pens:
         pending = self.pending[:n]
         late = (pending > 0) & (self.since[:n] <= horizon)
         first = drawn & point & (self.points[:n] == self.known[:n] + 1)
+        # A stroke that ends inside its leaf is told with its points, when they are due.
+        waits = stroke_over & held & ~over
+        self.lifts[self._index[:n], pending - held] = waits  # at the point just held, if any
+        stroke_over &= ~waits
         due = stroke_over | over | first | late | (pending == FLUSH_POINTS)
         quiet = self.points[:n] < self.known[:n]
         return Boundaries(due, stroke_over, leaf_over, exhausted, quiet, int((point & lead).sum()))
 
-    def take(self, rows: Integers) -> list[tuple[Floats, Integers] | None]:
-        """Hand out the points of ``rows`` (k,) that were not delivered.
-
-        For each row (N, 2) units and (N,) ms of pen time, or None where there are none.
-        """
+    def take(self, rows: Integers) -> list[tuple[Piece, ...]]:
+        """Hand out the points of ``rows`` (k,) that were not delivered, stroke by stroke."""
         counts = self.pending[rows]
         self.pending[rows] = 0
         most = counts.max(initial=0)
         xy = self.xy[rows, :most]
+        lifts = self.lifts[rows, :most] & (np.arange(most) < counts[:, None])
         t_ms = (self.at[rows, :most] * 1000 // TICKS_PER_SECOND).astype(np.int64)
+        cuts: list[list[int]] = [[] for _ in counts]
+        for row, point in zip(*map(np.ndarray.tolist, np.nonzero(lifts)), strict=True):
+            cuts[row].append(point + 1)
         return [
-            (xy[i, :count], t_ms[i, :count]) if count else None
-            for i, count in enumerate(counts.tolist())
+            tuple(_pieces(xy[row], t_ms[row], count, cuts[row]))
+            for row, count in enumerate(counts.tolist())
         ]
 
-    def _hold(self, point: Flags, news: Flags, moves: Moves, now: float) -> None:
-        """Buffer a point of every row that made a new one; the others write where nobody reads."""
+    def _hold(self, point: Flags, held: Flags, moves: Moves, now: float) -> None:
+        """Count pen time, and buffer the points to be ``held``; others land where nobody reads."""
         n = len(point)
         way = np.subtract(moves.position, moves.previous, dtype=np.float64)
         way *= way  # exact: the grid is 1/4 unit
         cost = np.ceil(np.sqrt(way[:, 0] + way[:, 1]) / UNITS_PER_TICK)
         self.ticks[:n] += np.maximum(cost, 1) * point
-        point = point & news
         rows, pending = self._index[:n], self.pending[:n]
         self.xy[rows, pending] = moves.position
         self.at[rows, pending] = self.ticks[:n]
-        self.since[:n][point & (pending == 0)] = now
-        pending += point
+        self.since[:n][held & (pending == 0)] = now
+        pending += held
+
+
+def _pieces(xy: Floats, t_ms: Integers, count: int, cuts: list[int]) -> Iterator[Piece]:
+    """``count`` points, cut where strokes end."""
+    start = 0
+    for end in cuts:
+        yield Piece(xy[start:end], t_ms[start:end], ends=True)
+        start = end
+    if start < count:
+        yield Piece(xy[start:count], t_ms[start:count], ends=False)
 
 
 class Prefixes:

@@ -266,12 +266,15 @@ class Scheduler:
         sequence, events = mark.sequence, list[EngineEvent]()
         if not mark.quiet and sequence.told_leaf is None:  # the reader knows a part of it
             events.append(_begun(sequence))
-        if mark.points is not None:
-            if sequence.first_point is None:
-                sequence.first_point = now
-                self._stats.first_point_seconds.observe(now - sequence.arrived)
-            sequence.points += len(mark.points[0])
-            events.append(PointsMade(*mark.points, sequence.stroke, sequence.leaf))
+        if mark.pieces and sequence.first_point is None:
+            sequence.first_point = now
+            self._stats.first_point_seconds.observe(now - sequence.arrived)
+        for positions, t_ms, ends in mark.pieces:
+            sequence.points += len(positions)
+            events.append(PointsMade(positions, t_ms, sequence.stroke, sequence.leaf))
+            if ends:
+                events.append(StrokeEnded(sequence.stroke, sequence.leaf))
+                sequence.stroke += 1
         if mark.stroke_over:
             events.append(StrokeEnded(sequence.stroke, sequence.leaf))
             sequence.stroke += 1

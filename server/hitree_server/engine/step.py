@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from hitree_server.engine.sequence import EngineEvent, Floats, Integers, Sequence
+    from hitree_server.engine.pens import Piece
+    from hitree_server.engine.sequence import EngineEvent, Sequence
 
 
 class Step(NamedTuple):
@@ -27,8 +28,8 @@ class Mark(NamedTuple):
     """What happened to one sequence in a step that more than a buffered point came of."""
 
     sequence: Sequence
-    points: tuple[Floats, Integers] | None  # to deliver, of one stroke: (N, 2) units, (N,) ms
-    stroke_over: bool  # the pen lifted, or was lifted because the leaf is over
+    pieces: tuple[Piece, ...]  # points to deliver, stroke by stroke
+    stroke_over: bool  # after them the pen lifted, or was lifted because the leaf is over
     leaf_over: bool  # the segment ended, or its budget is spent
     exhausted: bool  # the sequence has its ``max_points``
     quiet: bool = False  # the reader knows all that

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Self
 from hitree_server.engine.sequence import Broken, Ended, EngineEvent, Sequence
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import AsyncIterator, Callable, Iterable
     from types import TracebackType
 
     from hitree_server.engine.step import Emission
@@ -67,6 +67,14 @@ class Stream:
         self._over = isinstance(event, Ended | Broken)
         self._read()
         return event
+
+    async def groups(self) -> AsyncIterator[list[EngineEvent]]:
+        """The events as they come, those that are there already side by side."""
+        async for event in self:
+            group = [event]
+            while self._events:
+                group.append(await anext(self))
+            yield group
 
     async def __aenter__(self) -> Self:
         return self

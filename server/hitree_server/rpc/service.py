@@ -92,7 +92,7 @@ class HiTreeServicer(pb_grpc.HiTreeServicer):
     async def _stream(
         self,
         method: str,
-        answer: Callable[[_Request, Call], AsyncGenerator[_Reply]],
+        answer: Callable[[_Request, Call], AsyncGenerator[list[_Reply]]],
         request: _Request,
         context: Context,
     ) -> None:
@@ -101,11 +101,20 @@ class HiTreeServicer(pb_grpc.HiTreeServicer):
         try:
             with observed(method, call, self._service.metrics), admitted(context, self._service):
                 check_read(request)
-                async with aclosing(answer(request, call)) as events:
-                    async for event in events:
-                        await context.write(event)
+                async with aclosing(answer(request, call)) as groups:
+                    async for group in groups:
+                        for message in wrapped(group, request):
+                            await context.write(message)
         except HiTreeError as exc:
             await abort(context, exc)
+
+
+def wrapped(group: list[_Reply], request: object) -> list[_Reply] | list[pb.DrawEvent]:
+    """The messages that a group of events goes out in: one, where the caller can unwrap it."""
+    if len(group) > 1 and isinstance(request, pb.DrawRequest) and request.grouped:
+        events = [event for event in group if isinstance(event, pb.DrawEvent)]
+        return [pb.DrawEvent(index=events[0].index, group=pb.EventGroup(events=events))]
+    return group
 
 
 def admitted(context: Context, service: Service) -> AbstractContextManager[str]:

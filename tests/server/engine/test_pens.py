@@ -12,8 +12,9 @@ DOWN, UP, END = 2, 3, 4
 
 
 def take(pens):
-    """What is handed out of row 0."""
-    return pens.take(np.array([0]))[0]
+    """What is handed out of row 0, of one stroke at most."""
+    (piece,) = pens.take(np.array([0]))[0]
+    return piece
 
 
 def moves(*rows: tuple[float, float, int], segment_end: tuple[float, ...] | None = None) -> Moves:
@@ -85,9 +86,32 @@ def test_a_full_buffer_is_due():
 
 def test_a_lifted_pen_ends_the_stroke():
     p = pens(2)
-    bounds = advance(p, moves((1, 1, UP), (1, 1, DOWN)))
-    assert bounds.stroke_over.tolist() == [True, False]
-    assert p.open.tolist() == [False, True]
+    for pen in (DOWN, UP, DOWN):
+        bounds = advance(p, moves((1, 1, pen), (1, 1, DOWN)))
+        assert not bounds.stroke_over.any()  # its points will say so
+    ended, going, whole = *p.take(np.array([0, 1]))[0], p.take(np.array([1]))
+    assert (len(ended.positions), ended.ends) == (2, True)
+    assert (len(going.positions), going.ends) == (1, False)
+    assert whole == [()]
+
+
+def test_points_that_are_handed_out_say_nothing_of_later_ones():
+    p = pens()
+    advance(p, moves((1, 1, DOWN)))
+    advance(p, moves((1, 1, UP)))
+    assert [piece.ends for piece in p.take(np.array([0]))[0]] == [True]
+    advance(p, moves((1, 1, DOWN)))
+    assert [piece.ends for piece in p.take(np.array([0]))[0]] == [False]
+
+
+def test_a_stroke_ends_at_once_where_no_point_says_so():
+    p = pens()
+    p.known[:] = 2  # the reader has the stroke, but not that it is over
+    advance(p, moves((1, 1, DOWN)))
+    bounds = advance(p, moves((1, 1, UP)))
+    assert bounds.stroke_over.all()
+    assert bounds.due.all()
+    assert p.take(np.array([0])) == [()]
 
 
 def test_an_end_row_is_no_point_and_closes_an_open_stroke_only():
@@ -192,7 +216,8 @@ def test_several_rows_are_handed_out_at_once_and_none_where_there_is_nothing():
     p = pens(rows=3)
     advance(p, moves((2, 0, DOWN), (0, 3, DOWN), (0, 0, DOWN)))
     p.pending[2] = 0
-    first, none, second = p.take(np.array([0, 2, 1]))
-    assert none is None
-    assert [one[0].tolist() for one in (first, second)] == [[[130.0, 128.0]], [[128.0, 131.0]]]
-    assert p.take(np.array([0, 1, 2])) == [None, None, None]
+    (first,), none, (second,) = p.take(np.array([0, 2, 1]))
+    assert none == ()
+    assert first.positions.tolist() == [[130.0, 128.0]]
+    assert second.positions.tolist() == [[128.0, 131.0]]
+    assert p.take(np.array([0, 1, 2])) == [(), (), ()]

@@ -42,7 +42,7 @@ class Desk:
     @staticmethod
     def mark(sequence: Sequence) -> Mark:
         sequence.leaf = len(sequence.spec.leaves) - 1
-        return Mark(sequence, None, stroke_over=True, leaf_over=True, exhausted=False)
+        return Mark(sequence, (), stroke_over=True, leaf_over=True, exhausted=False)
 
     def events(self, sequence: Sequence) -> list[object]:
         return [e for x in self.emissions if x.sequence is sequence for e in x.events]
@@ -154,7 +154,7 @@ def test_what_a_step_made_of_a_cancelled_sequence_is_dropped():
 def test_leaves_follow_each_other_and_the_last_one_completes():
     desk = Desk()
     sequence = desk.accept(first_stroke=4)
-    mark = Mark(sequence, None, stroke_over=True, leaf_over=True, exhausted=False)
+    mark = Mark(sequence, (), stroke_over=True, leaf_over=True, exhausted=False)
     turns = []
     for _ in range(3):
         step = desk.scheduler.next_step(desk.now)
