@@ -84,6 +84,9 @@ class FakeDevice:
         self.poison: float | None = None  # a condition that makes positions infinite
         self.before: Callable[[], None] = lambda: None  # called at the start of every call
 
+    def store(self, _graph: StepGraph, _rows: int, /) -> None:
+        return None
+
     def bind(
         self, inputs: Mapping[str, np.ndarray], outputs: Mapping[str, np.ndarray]
     ) -> Callable[[], None]:
@@ -131,7 +134,7 @@ class SteppedEngine(Engine):
     """An engine without a thread: the test calls ``tick``."""
 
     def _launch(self) -> None:
-        pass
+        self._warm_up()
 
     def run(self) -> None:
         """Tick until there is nothing to do."""

@@ -20,6 +20,7 @@ _T = TypeVar("_T", bound="Tensor")
 MANIFEST = "manifest.json"
 FORMAT = 1
 FP32 = "fp32"
+READ = frozenset({"row", "position"})  # state of a decoder that its engine reads and writes
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,13 @@ class StepGraph:
     noise: int  # uniforms a row and step, the width of the input "noise"
     precisions: dict[str, str] = field(default_factory=dict)  # others, "int8", … -> file
     best: dict[str, str] = field(default_factory=dict)  # provider -> the precision to use there
+    dense: tuple[str, ...] = ()  # precisions that do the same work in every step
+    rows: str = ""  # file of the graph that puts rows of the `resident` state in another order
+
+    @property
+    def resident(self) -> tuple[StateTensor, ...]:
+        """The state that steps alone read and write, so that it may stay on a device."""
+        return tuple(t for t in self.state if t.name not in READ)
 
     def choose(self, provider: str, precision: str = "auto") -> tuple[str, str]:
         """The precision to use on ``provider``, and its file.
@@ -115,6 +123,7 @@ def load(path: Path) -> Bundle:
         _check_file(path / name, expected)
     steps = (manifest.decoder, manifest.generator)
     files = [file for step in steps for file in (step.file, *step.precisions.values())]
+    files += [step.rows for step in steps if step.rows]
     for name in (*manifest.graphs.values(), *files):
         if name not in manifest.sha256:
             raise BundleCorrupt(f"{path / MANIFEST} names {name} without a hash; export it again")
@@ -204,6 +213,8 @@ def _step_graph(raw: dict[str, Any]) -> StepGraph:
         noise=raw["noise"],
         precisions=dict(raw.get("precisions", {})),
         best=dict(raw.get("best", {})),
+        dense=tuple(raw.get("dense", ())),
+        rows=raw.get("rows", ""),
     )
     for provider, precision in graph.best.items():
         if precision not in {FP32, *graph.precisions}:

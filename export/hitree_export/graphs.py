@@ -20,7 +20,8 @@ from hitree import bundle
 from hitree.bundle import FP32
 from hitree_export.decoder_step import Condition, DecoderStep, widths
 from hitree_export.products import Half, Quantised, reach
-from hitree_export.symbolics import OPSET, row_independent
+from hitree_export.rows import rows_graph
+from hitree_export.symbolics import IR_VERSION, OPSET, row_independent
 from hitree_training.models.decoder import Pen, SketchDecoder, State, initial_state
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from hitree_training.models.generator import Generator
     from hitree_training.models.scorer import Scorer
 
-IR_VERSION = 10  # what ONNX Runtime 1.20 still reads
 FORBIDDEN = frozenset({"Loop", "Scan", "If", "LSTM", "GRU", "RNN"})
 NOISE = 5  # uniforms a row and step of the decoder
 ROWS = 3  # of the example inputs: no size that a broadcast could be mistaken for
@@ -92,6 +92,7 @@ def export_all(
     for precision, step in decoder_steps(decoder).items():
         _, file = drawing.choose("", precision)
         files[file] = _export_step(step, drawing, fold=precision != FP32)
+    files[drawing.rows] = rows_graph(drawing)
     return Graphs(files, {name: f"{name}.onnx" for name in feed_forward}, drawing, writing)
 
 
@@ -142,6 +143,8 @@ def decoder_graph(decoder: SketchDecoder) -> bundle.StepGraph:
         noise=NOISE,
         precisions={name: f"decoder_step.{name}.onnx" for name in ("int8", "fp16")},
         best={"cpu": "int8", "cuda": "fp16"},
+        dense=("fp16",),
+        rows="decoder_rows.onnx",
     )
 
 

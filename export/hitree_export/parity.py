@@ -82,6 +82,7 @@ def check(networks: Networks, graphs: Graphs) -> Report:
             check_neighbours(run, graphs.decoder)
             _check_alone(run, graphs.decoder)
             _check_resume(run, graphs.decoder)
+    check_rows(_runner(graphs.files[graphs.decoder.rows]), graphs.decoder)
     return replace(drawn, largest_difference=max(differences))
 
 
@@ -201,6 +202,28 @@ def _check_resume(run: Run, graph: StepGraph) -> None:
             np.array_equal(rebuilt.state[name], value),
             f"{name} rebuilt from the points differs from what it was; drawings cannot resume",
         )
+
+
+def check_rows(run: Run, graph: StepGraph) -> None:
+    """The graph that moves rows of state against numpy, bit by bit, at several sizes.
+
+    Raises:
+        ParityError: a row is not what it should be.
+    """
+    rng = np.random.default_rng(10)
+    for rows, fresh, wanted in ((8, 1, 8), (64, 5, 64), (3, 2, 1)):
+        index = rng.integers(0, rows + fresh, wanted)
+        old, new = mixed_rows(graph, rows, seed=11), mixed_rows(graph, fresh, seed=12)
+        feed: Feed = {"index": index}
+        for tensor in graph.resident:
+            feed |= {tensor.name: old[tensor.name], f"{tensor.name}_fresh": new[tensor.name]}
+        found = run(feed)
+        for tensor in graph.resident:
+            expected = np.concatenate([old[tensor.name], new[tensor.name]])[index]
+            _require(
+                found[tensor.output].tobytes() == expected.tobytes(),
+                f"{tensor.name} is moved to other rows than it should be",
+            )
 
 
 def mixed_rows(graph: StepGraph, rows: int, seed: int) -> Feed:

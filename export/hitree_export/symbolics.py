@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 OPSET = 18
+IR_VERSION = 10  # what ONNX Runtime 1.20 still reads
 DEGREE = 8  # in the square of the angle: an error below 3e-7, a few last bits of a float32
 
 _CUSTOM = ("aten::log", "aten::cos", "aten::sin")

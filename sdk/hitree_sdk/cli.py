@@ -1,4 +1,4 @@
-"""The command ``hitree``: plan, draw, annotate, serve, model.
+"""The command ``hitree``: plan, draw, annotate, serve, bench, model.
 
 Results go to stdout, progress and errors to stderr. An error is one line and exit code 1, wrong
 usage exit code 2. Where the service is, is told by HITREE_URL (see `hitree_sdk._config`).
@@ -134,7 +134,31 @@ def serve(
 ) -> None:
     """Serve gRPC and HTTP until interrupted."""
     with _reported():
-        _find_serve()(host=host, port=port, http_port=http_port, bundle=bundle)
+        _find("serve")(host=host, port=port, http_port=http_port, bundle=bundle)
+
+
+@app.command()
+def bench(
+    bundle: Annotated[Path | None, typer.Option(help="Folder of the bundle to measure.")] = None,
+    provider: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
+    precision: Annotated[str | None, typer.Option(help="auto, fp32, int8 or fp16.")] = None,
+    rows: Annotated[str, typer.Option(help="Numbers of rows, by commas.")] = "1,8,64,256",
+    seconds: Annotated[float, typer.Option(min=0.01, help="For each figure.")] = 5.0,
+) -> None:
+    """Measure the engine against a bare loop around the decoder's step."""
+    sizes = rows.split(",")
+    if not all(size.isdecimal() and int(size) for size in sizes):
+        raise typer.BadParameter(f"{rows!r} is no list of numbers", param_hint="--rows")
+    with _reported():
+        lines = _find("bench")(
+            bundle=bundle,
+            provider=provider,
+            precision=precision,
+            rows=[int(size) for size in sizes],
+            seconds=seconds,
+        )
+        for line in lines:
+            print(line, flush=True)
 
 
 @app.command()
@@ -158,9 +182,9 @@ def main() -> None:
     app()
 
 
-def _find_serve() -> Any:
+def _find(name: str) -> Any:
     """What the server registers to be run; Any: its settings are the server's."""
-    for entry in entry_points(group=SERVE_GROUP, name="serve"):
+    for entry in entry_points(group=SERVE_GROUP, name=name):
         try:
             return entry.load()
         except ImportError as exc:

@@ -16,7 +16,8 @@ from hitree_server.planner import Planner
 from hitree_server.settings import bundle_path
 
 if TYPE_CHECKING:
-    from hitree.bundle import Manifest
+    from hitree.bundle import Bundle, Manifest
+    from hitree_server.engine import Device
     from hitree_server.raw import RawModels
     from hitree_server.settings import Settings
 
@@ -45,13 +46,10 @@ def load(settings: Settings) -> Backend:
     """
     bundle = bundles.load(bundle_path(settings))
     models = Models.load(bundle, settings.threads)
-    graph = bundle.manifest.decoder
-    provider = choose(settings.provider, available())
-    precision, file = graph.choose(provider, settings.precision)
-    device = open_device(bundle.file(file), provider, settings.threads)
+    precision, device = open_decoder(bundle, settings)
     limits = EngineSettings(max_rows=settings.max_rows, queue_limit=settings.queue_limit)
-    engine = Engine(graph, device, limits)
-    told = info(settings, provider, precision)
+    engine = Engine(bundle.manifest.decoder, device, limits)
+    told = info(settings, device.provider, precision)
     backend = Backend(
         bundle.manifest,
         models,
@@ -63,6 +61,19 @@ def load(settings: Settings) -> Backend:
     )
     engine.start()  # last, so that no thread is left where something else fails
     return backend
+
+
+def open_decoder(bundle: Bundle, settings: Settings) -> tuple[str, Device]:
+    """The precision of the decoder's step, and the device that computes it.
+
+    Raises:
+        Unavailable, InvalidInput, BundleCorrupt, MissingPackage: see `load`.
+    """
+    graph = bundle.manifest.decoder
+    provider = choose(settings.provider, available())
+    precision, file = graph.choose(provider, settings.precision)
+    rows = bundle.file(graph.rows) if graph.rows and precision in graph.dense else None
+    return precision, open_device(bundle.file(file), provider, settings.threads, rows)
 
 
 def info(settings: Settings, provider: str, precision: str) -> pb.EngineInfo:

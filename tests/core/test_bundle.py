@@ -78,6 +78,32 @@ def test_a_best_precision_that_is_not_there_is_refused(tmp_path):
         bundle.load(found.path)
 
 
+def test_the_graph_of_rows_has_to_have_a_hash_where_there_is_one(tmp_path):
+    moved = replace(PRECISE, dense=("int8",), rows="condition.onnx")
+    bundle.write(tmp_path / "whole", FILES, describe(decoder=moved))
+    assert bundle.load(tmp_path / "whole").manifest.decoder == moved
+    bundle.write(tmp_path / "torn", FILES, describe(decoder=replace(moved, rows="rows.onnx")))
+    with pytest.raises(BundleCorrupt, match=r"names rows\.onnx without a hash"):
+        bundle.load(tmp_path / "torn")
+
+
+def test_a_step_without_such_a_graph_can_be_read_too(tmp_path):
+    written = bundle.write(tmp_path / "old", FILES, describe())
+    path = written.file(MANIFEST)
+    raw = json.loads(path.read_text())
+    for name in ("rows", "dense"):
+        del raw["decoder"][name]
+    path.write_text(json.dumps(raw))
+    decoder = bundle.load(tmp_path / "old").manifest.decoder
+    assert (decoder.rows, decoder.dense) == ("", ())
+
+
+def test_the_state_that_the_engine_reads_is_not_resident():
+    beside = StateTensor("h", (4,), output="h_out")
+    step = replace(graph("step.onnx"), state=(*graph("step.onnx").state, beside))
+    assert step.resident == (beside,)
+
+
 def test_writing_leaves_nothing_else_behind(written):
     assert [each.name for each in written.parent.iterdir()] == ["bundle"]
     assert {each.name for each in written.iterdir()} == {*FILES, MANIFEST}

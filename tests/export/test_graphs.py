@@ -69,6 +69,24 @@ def check_step(step, model):
     assert outputs == {name: ["rows", *shape] for name, shape in named.items()}
 
 
+def test_rows_of_the_state_that_steps_alone_need_can_be_moved(exported):
+    step = exported.decoder
+    inputs, outputs = signature(onnx.load_from_string(exported.files[step.rows]))
+    moved = {t.name: t for t in step.state if t.name not in ("row", "position")}
+    old = {name: ["rows", *t.shape] for name, t in moved.items()}
+    fresh = {f"{name}_fresh": ["fresh", *t.shape] for name, t in moved.items()}
+    assert inputs == {"index": ["n"], **old, **fresh}
+    assert outputs == {t.output: ["n", *t.shape] for t in moved.values()}
+
+
+def test_precisions_called_dense_do_the_same_work_in_every_step(exported):
+    step = exported.decoder
+    assert step.dense
+    for precision in ("fp32", *step.precisions):
+        kinds = {n.op_type for n in onnx.load_from_string(exported.step(precision)).graph.node}
+        assert ("NonZero" not in kinds) == (precision in step.dense), precision
+
+
 def test_the_decoders_state_starts_in_the_centre_with_the_pen_up(exported):
     state = {t.name: t for t in exported.decoder.state}
     assert exported.decoder.noise == 5

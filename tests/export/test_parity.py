@@ -91,6 +91,18 @@ def test_states_that_points_do_not_tell_are_caught(exported):
         parity._check_resume(forgetful, exported.decoder)
 
 
+def test_rows_that_are_moved_elsewhere_are_caught(exported):
+    honest = parity._runner(exported.files[exported.decoder.rows])
+
+    def swapped(feed):
+        found = honest(feed)
+        return found | {"c_out": found["c_out"][::-1]}
+
+    parity.check_rows(honest, exported.decoder)
+    with pytest.raises(ParityError, match="c is moved to other rows"):
+        parity.check_rows(swapped, exported.decoder)
+
+
 def test_the_mixed_rows_are_mixed(exported):
     feed = parity.mixed_rows(exported.decoder, 256, seed=1)
     for name in ("force", "may_end"):

@@ -252,6 +252,28 @@ def test_serve_without_the_server(
     assert "pip install 'hitree[server]'" in result.stderr
 
 
+def test_bench_prints_the_lines_that_the_server_measures(
+    monkeypatch: pytest.MonkeyPatch, run: Run
+) -> None:
+    called: list[dict[str, Any]] = []
+
+    def bench(**settings: Any) -> list[str]:
+        called.append(settings)
+        return ["| rows |", "| 3 |"]
+
+    monkeypatch.setattr(cli, "entry_points", lambda **_: [Entry(bench)])
+    result = run("bench", "--rows", "1,3", "--precision", "fp16", "--seconds", 2)
+    assert (result.exit_code, result.stdout) == (0, "| rows |\n| 3 |\n")
+    assert called == [
+        {"bundle": None, "provider": None, "precision": "fp16", "rows": [1, 3], "seconds": 2.0}
+    ]
+
+
+@pytest.mark.parametrize("rows", ["many", "1,", "0", "-8"])
+def test_bench_of_no_rows_is_wrong_usage(run: Run, rows: str) -> None:
+    assert run("bench", "--rows", rows).exit_code == 2
+
+
 def test_serve_reports_a_busy_port(monkeypatch: pytest.MonkeyPatch, run: Run) -> None:
     def serve(**_: object) -> None:
         raise errors.PortBusy("port 50051 is taken; stop the other server or choose another")

@@ -125,6 +125,9 @@ class FakeDevice:
     def __post_init__(self) -> None:
         self.gate.set()
 
+    def store(self, _graph: StepGraph, _rows: int, /) -> None:
+        return None
+
     def bind(
         self, inputs: dict[str, np.ndarray], outputs: dict[str, np.ndarray]
     ) -> Callable[[], None]:

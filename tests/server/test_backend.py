@@ -11,6 +11,7 @@ import pytest
 from bundles import tiny_bundle
 from hitree.errors import BundleCorrupt, BundleIncomplete
 from hitree.v1 import hitree_pb2 as pb
+from hitree_server import backend
 from hitree_server.backend import load
 from hitree_server.calls import Call
 from hitree_server.metrics import Metrics
@@ -23,9 +24,9 @@ if TYPE_CHECKING:
 
 
 async def test_loaded_bundle_draws_and_reads_what_it_drew(settings: Settings) -> None:
-    backend = load(settings.model_copy(update={"bundle": tiny_bundle().path, "provider": "cpu"}))
+    loaded = load(settings.model_copy(update={"bundle": tiny_bundle().path, "provider": "cpu"}))
     service = Service(settings, Metrics())
-    service.open(backend)
+    service.open(loaded)
     call = Call.of("embedded")
     request = pb.DrawRequest(prompt="draw a flamingo", seed=1, max_points=60)
     events = [event async for group in service.draw(request, call) for event in group]
@@ -42,7 +43,7 @@ async def test_loaded_bundle_draws_and_reads_what_it_drew(settings: Settings) ->
     engine = (await service.model_info(pb.ModelInfoRequest(), call)).engine
     assert engine.provider == "cpu"
     assert "cpu" in engine.available_providers
-    backend.engine.stop()
+    loaded.engine.stop()
     service.stop()
 
 
@@ -51,10 +52,24 @@ def test_the_decoder_runs_in_the_precision_that_is_best_or_asked_for(
     settings: Settings, asked: str, used: str
 ) -> None:
     update = {"bundle": tiny_bundle().path, "provider": "cpu", "precision": asked}
-    backend = load(settings.model_copy(update=update))
-    backend.engine.stop()
-    assert backend.info.precision == used
-    assert backend.info.provider == "cpu"
+    loaded = load(settings.model_copy(update=update))
+    loaded.engine.stop()
+    assert loaded.info.precision == used
+    assert loaded.info.provider == "cpu"
+
+
+@pytest.mark.parametrize(("precision", "rows"), [("auto", True), ("fp16", True), ("fp32", False)])
+def test_on_a_gpu_state_is_left_where_the_step_can_be_recorded(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, precision: str, rows: bool
+) -> None:
+    asked: list[tuple[object, ...]] = []
+    monkeypatch.setattr(backend, "available", lambda: ("cpu", "cuda"))
+    monkeypatch.setattr(backend, "open_device", lambda *given: asked.append(given))
+    bundle = tiny_bundle()
+    backend.open_decoder(bundle, settings.model_copy(update={"precision": precision}))
+    ((_, provider, _, moved),) = asked
+    assert provider == "cuda"
+    assert moved == (bundle.file("decoder_rows.onnx") if rows else None)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+from concurrent.futures import Future
 from itertools import count
 from threading import Condition, Thread
 from typing import TYPE_CHECKING
@@ -53,7 +54,8 @@ class Engine:
         self._clock = clock
         self._streams = Streams()
         self._condition = next(t.shape[0] for t in graph.inputs if t.name == "condition")
-        self._slots = Slots(graph, self.settings.max_rows)
+        rows = self.settings.max_rows
+        self._slots = Slots(graph, rows, device.store(graph, rows))
         self._runner = Runner(graph, device, clock, self._streams.send)
         self._scheduler = Scheduler(self.settings, self.stats)
         self._numbers = count()
@@ -63,6 +65,7 @@ class Engine:
         self._coming = 0  # rows of the submissions in the inbox
         self._stop_at: float | None = None  # when the draining ends; None while serving
         self._started = False
+        self._warm: Future[None] = Future()
         self._thread: Thread | None = None
 
     @property
@@ -71,19 +74,19 @@ class Engine:
         return self.stats.ready
 
     def start(self) -> None:
-        """Warm up and start the thread.
+        """Start the thread, and wait until it is warm.
 
         Raises:
             BundleCorrupt: the graph cannot compute a step.
         """
+        self._launch()
         try:
-            self._runner.warm_up(self._slots)
+            self._warm.result()
         except StepError as exc:
             raise BundleCorrupt(
                 f"the sketch decoder cannot compute a step: {exc}; export the bundle again"
             ) from exc
         self.stats.ready = self._started = True
-        self._launch()
 
     def submit(self, spec: SequenceSpec) -> Stream:
         """Have a sequence drawn; its events come to the running event loop.
@@ -144,7 +147,19 @@ class Engine:
 
     # The engine's thread
 
+    def _warm_up(self) -> None:
+        """Done by the thread that computes: what a GPU records belongs to one thread."""
+        try:
+            self._runner.warm_up(self._slots)
+        except Exception as exc:  # is raised where the engine is started
+            self._warm.set_exception(exc)
+        else:
+            self._warm.set_result(None)
+
     def _serve(self) -> None:
+        self._warm_up()
+        if self._warm.exception() is not None:
+            return
         try:
             while not self._stopped():
                 if not self.tick():

@@ -18,8 +18,9 @@ from hitree_server.engine.step import Mark, Result
 if TYPE_CHECKING:
     from hitree.bundle import StepGraph
     from hitree_server.engine.sequence import Sequence
-    from hitree_server.engine.slots import Array, Slots
+    from hitree_server.engine.slots import Slots
     from hitree_server.engine.step import Step
+    from hitree_server.engine.store import Array, Block, DeviceStore
 
 Call = Callable[[], None]
 
@@ -32,7 +33,13 @@ class Device(Protocol):
         """Where it computes: "cpu", "cuda", …"""
         ...
 
-    def bind(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> Call:
+    def store(self, graph: StepGraph, rows: int, /) -> DeviceStore | None:
+        """Where the state that steps alone need is to lie; None: on the host, like the rest."""
+        ...
+
+    def bind(
+        self, inputs: Mapping[str, Array | Block], outputs: Mapping[str, Array | Block]
+    ) -> Call:
         """A call that reads ``inputs`` and writes ``outputs``, the arrays' current contents."""
         ...
 
@@ -66,14 +73,16 @@ class Runner:
         self._seconds = 0.0  # that the last step took
 
     def warm_up(self, slots: Slots) -> None:
-        """Compute one step of padding in every bucket.
+        """Compute one step of padding in every bucket, from either side of the state.
 
         Raises:
             StepError: the device cannot.
         """
         assert slots.rows == 0, "warming up needs empty slots"
         for bucket in buckets(slots.max_rows):
-            self._compute(slots, 0, bucket)
+            for _ in "ab":
+                self._compute(slots, 0, bucket)
+                slots.flip()
 
     def run(self, step: Step, slots: Slots) -> Result:
         """Apply who joins, turns and leaves, and compute one step of all live rows.
@@ -122,10 +131,11 @@ class Runner:
         return ends
 
     def _compute(self, slots: Slots, n: int, bucket: int) -> None:
-        slots.blank(slice(n, bucket))
-        key = (bucket, slots.side)
+        slots.pad(slice(n, bucket))
         began = self._clock()
         try:
+            slots.settle()
+            key = (bucket, slots.side)
             if key not in self._calls:
                 self._calls[key] = self._device.bind(slots.feeds(bucket), slots.results(bucket))
             self._calls[key]()

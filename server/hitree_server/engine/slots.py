@@ -1,31 +1,27 @@
 """What every row of the batch holds, in arrays made once.
 
-Live rows are contiguous from 0, and those of one sequence lie side by side in order. The graph's
-state has two buffers: a step reads one and writes the other, so that nothing is copied between
-steps. When a sequence leaves, the last one of its width moves into the gap.
+Live rows are contiguous from 0, and those of one sequence lie side by side in order. When a
+sequence leaves, the last one of its width moves into the gap. Where the graph's state lies is the
+business of `hitree_server.engine.store`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
+from hitree.bundle import READ
 from hitree.errors import BundleCorrupt
 from hitree_server.engine import noise
 from hitree_server.engine.pens import Pens, Prefixes
+from hitree_server.engine.store import Array, Arrays, HostStore, array
 
 if TYPE_CHECKING:
-    from hitree.bundle import StateTensor, StepGraph, Tensor
-    from hitree_server.engine.sequence import Floats, Sequence
-
-Array = NDArray[Any]  # Any: the manifest names the type
-Arrays = dict[str, Array]
+    from hitree.bundle import StepGraph
+    from hitree_server.engine.sequence import Sequence
+    from hitree_server.engine.store import Block, DeviceStore, Kept
 
 INPUTS = frozenset({"noise", "temperature", "condition", "forced", "force", "may_end"})
-STATE = frozenset({"row", "position"})
 OUTPUTS = frozenset({"segment_end"})
 
 
@@ -34,23 +30,26 @@ class Snapshot:
     """The rows of a sequence, copied out of the batch."""
 
     columns: tuple[Array, ...]
+    state: Arrays
+    away: Kept | None  # the state on a device
 
 
 class Slots:
     """The rows of the batch; owned by the engine's thread."""
 
-    def __init__(self, graph: StepGraph, max_rows: int) -> None:
+    def __init__(self, graph: StepGraph, max_rows: int, away: DeviceStore | None = None) -> None:
+        """``away`` holds the state on a device but for what the engine itself reads."""
         _check_roles(graph)
         self.max_rows = max_rows
-        self.inputs: Arrays = {t.name: _array(t, max_rows) for t in graph.inputs}
+        self.inputs: Arrays = {t.name: array(t, max_rows) for t in graph.inputs}
         # Rows that were never used are computed as padding, and must not divide by zero.
         self.inputs["temperature"][:], self.inputs["noise"][:] = 1, 0.5
-        self.outputs: Arrays = {t.name: _array(t, max_rows) for t in graph.outputs}
-        self.side = 0  # which of the buffers the next step reads
-        self._initial = {t.name: _initial(t) for t in graph.state}
-        self._names = {t.name: t.output for t in graph.state}
-        self._buffers = tuple({t.name: _array(t, max_rows) for t in graph.state} for _ in "ab")
+        self.outputs: Arrays = {t.name: array(t, max_rows) for t in graph.outputs}
+        here = graph.state if away is None else [t for t in graph.state if t.name in READ]
+        self._here, self._away = HostStore(here, max_rows), away
         self.pens = Pens(max_rows)
+        kept = (self.inputs["condition"], self.inputs["temperature"])
+        self._columns: tuple[Array, ...] = (*kept, *self.pens.columns)
         self.prefixes = Prefixes()
         self.owners: list[Sequence] = []  # of every live row
         self._start: dict[Sequence, int] = {}  # first row of every sequence
@@ -61,23 +60,35 @@ class Slots:
         return len(self.owners)
 
     @property
+    def side(self) -> int:
+        """Which of the state's buffers the next step reads."""
+        return self._here.side
+
+    @property
     def state(self) -> Arrays:
-        """The state that the next step reads; each (max_rows, …)."""
-        return self._buffers[self.side]
+        """The state on the host that the next step reads; each (max_rows, …)."""
+        return self._here.state
 
-    def feeds(self, bucket: int) -> Arrays:
+    def feeds(self, bucket: int) -> dict[str, Array | Block]:
         """What a step of ``bucket`` rows reads, by the graph's input names."""
-        return {name: a[:bucket] for name, a in (self.inputs | self.state).items()}
+        away = self._away.state if self._away else {}
+        return {name: a[:bucket] for name, a in (self.inputs | self.state | away).items()}
 
-    def results(self, bucket: int) -> Arrays:
+    def results(self, bucket: int) -> dict[str, Array | Block]:
         """What a step of ``bucket`` rows writes, by the graph's output names."""
-        other = self._buffers[1 - self.side]
-        state = {output: other[name] for name, output in self._names.items()}
-        return {name: a[:bucket] for name, a in (self.outputs | state).items()}
+        away = self._away.results if self._away else {}
+        return {name: a[:bucket] for name, a in (self.outputs | self._here.results | away).items()}
+
+    def settle(self) -> None:
+        """Have the device hold what was done to rows; due before every step."""
+        if self._away and self._away.settle():
+            self._here.cross()
 
     def flip(self) -> None:
         """Make the state that the last step wrote the current one."""
-        self.side = 1 - self.side
+        self._here.flip()
+        if self._away:
+            self._away.flip()
 
     def span(self, sequence: Sequence) -> slice:
         """The rows of a live sequence."""
@@ -92,8 +103,7 @@ class Slots:
         self.owners.extend([sequence] * sequence.spec.rows)
         rows = self.span(sequence)
         if isinstance(sequence.snapshot, Snapshot):
-            for column, kept in zip(self._columns(), sequence.snapshot.columns, strict=True):
-                column[rows] = kept
+            self._restore(rows, sequence.snapshot)
             sequence.snapshot = None
         else:
             self._begin(sequence, rows)
@@ -120,20 +130,23 @@ class Slots:
         """Take a sequence's rows back and keep what they hold for its next `join`."""
         rows = self.span(sequence)
         assert not self.pens.forced(self.rows)[rows].any(), "a prefix is never parked"
-        sequence.snapshot = Snapshot(tuple(column[rows].copy() for column in self._columns()))
+        columns = tuple(column[rows].copy() for column in self._columns)
+        away = self._away.take(rows) if self._away else None
+        sequence.snapshot = Snapshot(columns, self._here.take(rows), away)
         self.leave(sequence)
 
     def lift(self, rows: slice) -> None:
         """Have the pen lifted in the row that the next step reads: no stroke crosses leaves."""
         self.state["row"][rows, 2:] = (0, 1, 0)
 
-    def blank(self, rows: slice) -> None:
-        """Make padding harmless: state as before a first step."""
-        for name, array in self.state.items():
-            array[rows] = self._initial[name]
+    def pad(self, rows: slice) -> None:
+        """Make padding harmless: state on the host as before a first step."""
+        self._here.blank(rows)
 
     def _begin(self, sequence: Sequence, rows: slice) -> None:
-        self.blank(rows)
+        self._here.blank(rows)
+        if self._away:
+            self._away.blank(rows)
         self.pens.clear(rows)
         spec = sequence.spec
         self.inputs["temperature"][rows] = spec.temperature
@@ -143,6 +156,13 @@ class Slots:
         self.prefixes.add(spec, self.pens, rows, rows.start)
         self.turn(sequence)
 
+    def _restore(self, rows: slice, snapshot: Snapshot) -> None:
+        for column, kept in zip(self._columns, snapshot.columns, strict=True):
+            column[rows] = kept
+        self._here.put(rows, snapshot.state)
+        if self._away and snapshot.away:
+            self._away.put(rows, snapshot.away)
+
     def _behind(self, row: int) -> list[Sequence]:
         """The sequences from ``row`` on, in order."""
         return list(dict.fromkeys(self.owners[row:]))
@@ -151,27 +171,15 @@ class Slots:
         """Copy the rows of neighbours down to row ``to``."""
         source = slice(self._start[movers[0]], self.span(movers[-1]).stop)
         length, shift = source.stop - source.start, source.start - to
-        for column in self._columns():
+        for column in self._columns:
             # numpy copies overlapping slices as if through a buffer
             column[to : to + length] = column[source]
+        self._here.move(source, to)
+        if self._away:
+            self._away.move(source, to)
         self.owners[to : to + length] = self.owners[source]
         for mover in movers:
             self._start[mover] -= shift
-
-    def _columns(self) -> tuple[Array, ...]:
-        kept = (self.inputs["condition"], self.inputs["temperature"])
-        return (*self.state.values(), *kept, *self.pens.columns)
-
-
-def _array(tensor: Tensor, rows: int) -> Array:
-    return np.zeros((rows, *tensor.shape), tensor.dtype)
-
-
-def _initial(tensor: StateTensor) -> Floats:
-    values = np.asarray(tensor.initial, tensor.dtype)
-    return np.broadcast_to(
-        values.reshape(tensor.shape) if values.size > 1 else values, tensor.shape
-    )
 
 
 def _check_roles(graph: StepGraph) -> None:
@@ -181,7 +189,7 @@ def _check_roles(graph: StepGraph) -> None:
         BundleCorrupt: an input is missing or unknown, or an output or state tensor is missing.
     """
     inputs, outputs = {t.name for t in graph.inputs}, {t.name for t in graph.outputs}
-    wrong = (inputs ^ INPUTS) | (STATE - {t.name for t in graph.state}) | (OUTPUTS - outputs)
+    wrong = (inputs ^ INPUTS) | (READ - {t.name for t in graph.state}) | (OUTPUTS - outputs)
     if wrong:
         raise BundleCorrupt(
             f"the step graph {graph.file} lacks, or has beyond what the engine knows: "

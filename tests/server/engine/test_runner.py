@@ -27,10 +27,10 @@ def test_buckets_are_powers_of_two_up_to_the_most_rows():
     assert buckets(48) == (1, 2, 4, 8, 16, 32, 48)
 
 
-def test_warming_up_computes_every_bucket():
+def test_warming_up_computes_every_bucket_from_both_sides():
     device = FakeDevice()
     Runner(step_graph(), device, FakeClock()).warm_up(Slots(step_graph(), 12))
-    assert device.buckets == [1, 2, 4, 8, 12]
+    assert device.buckets == [1, 1, 2, 2, 4, 4, 8, 8, 12, 12]
 
 
 @pytest.mark.parametrize(("rows", "bucket"), [(1, 1), (2, 2), (3, 4), (5, 8), (9, 12), (12, 12)])

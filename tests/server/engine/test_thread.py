@@ -31,6 +31,19 @@ async def read(engine: Engine, one: SequenceSpec) -> list[object]:
         return [event async for event in stream]
 
 
+async def test_the_thread_that_computes_steps_warms_up_as_well():
+    device, threads = FakeDevice(), []
+    device.before = lambda: threads.append(threading.current_thread())
+    engine = threaded(device)
+    warm = len(threads)
+    try:
+        await read(engine, spec(1))
+    finally:
+        await asyncio.to_thread(engine.stop)
+    assert 0 < warm < len(threads)
+    assert len(set(threads)) == 1
+
+
 async def test_many_readers_share_the_batch():
     engine = threaded(max_rows=16)
     try:

@@ -1,0 +1,128 @@
+"""What continuous batching costs: the engine against a bare loop around the same step.
+
+Both compute the same graph with the same number of rows and threads, in turns in one run, so that
+the ratio holds whatever else the machine does. The bare loop does the least there is: it calls the
+step and lets the state go round, and draws no noise. The engine does all of its work: noise, joins
+and leaves, budgets, pen time, and delivery to as many readers as there are rows. Conditions are
+those of real subjects, since strokes drawn under random ones are unnaturally short.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import replace
+from itertools import count
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hitree import bundle as bundles
+from hitree_server.backend import open_decoder
+from hitree_server.drawing import LEAF_POINTS, TEMPERATURE
+from hitree_server.engine import Engine, EngineSettings, Leaf, SequenceSpec
+from hitree_server.engine.slots import Slots
+from hitree_server.instruction import as_instruction
+from hitree_server.models import Models
+from hitree_server.settings import Settings, bundle_path
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from hitree.bundle import StepGraph
+    from hitree_server.engine import Device
+
+ROUNDS = 5  # each side runs this often, in turns; the medians are compared
+SUBJECTS = 12  # whose plans are drawn
+TEXTS = ("draw the outline", "add the large parts", "add the details")  # a plan's leaves
+POINTS = 300  # of a drawing at most
+
+
+def bench(
+    *,
+    bundle: Path | None = None,
+    provider: str | None = None,
+    precision: str | None = None,
+    rows: Sequence[int] = (1, 8, 64, 256),
+    seconds: float = 5.0,
+) -> Iterator[str]:
+    """Lines of a table, each as soon as it is measured; ``seconds`` are for each of its figures.
+
+    Raises:
+        HiTreeError: a setting is wrong, or the bundle cannot be served.
+    """
+    settings = Settings.of(bundle=bundle, provider=provider, precision=precision)
+    found = bundles.load(bundle_path(settings))
+    graph = found.manifest.decoder
+    models = Models.load(found, settings.threads)
+    plans = [_plan(models, subject) for subject in models.subjects[:SUBJECTS]]
+    precision, device = open_decoder(found, settings)
+    yield f"{found.manifest.version}, {device.provider}, {precision}, threads: {settings.threads}"
+    yield "| rows | bare rows/s | engine rows/s | ratio |"
+    yield "|---|---|---|---|"
+    turn = seconds / ROUNDS
+    for size in rows:
+        pairs = [
+            (bare(graph, device, size, turn), asyncio.run(engine(graph, device, plans, size, turn)))
+            for _ in range(ROUNDS)
+        ]
+        loop, ours = np.median(pairs, axis=0)
+        yield f"| {size} | {loop:,.0f} | {ours:,.0f} | {ours / loop:.2f} |"
+
+
+def bare(graph: StepGraph, device: Device, rows: int, seconds: float) -> float:
+    """Rows a second of a loop around the step."""
+    slots = Slots(graph, rows, device.store(graph, rows))
+    slots.pad(slice(0, rows))
+    slots.settle()
+    calls = []
+    for _ in "ab":
+        calls.append(device.bind(slots.feeds(rows), slots.results(rows)))
+        calls[-1]()  # the first call of each is slow
+        slots.flip()
+    steps, began = 0, time.perf_counter()
+    while (spent := time.perf_counter() - began) < seconds:
+        calls[steps % 2]()
+        steps += 1
+    return steps * rows / spent
+
+
+async def engine(
+    graph: StepGraph, device: Device, plans: Sequence[SequenceSpec], rows: int, seconds: float
+) -> float:
+    """Rows a second of the engine with ``rows`` readers that ask again when they are done."""
+    running = Engine(graph, device, EngineSettings(max_rows=rows, queue_limit=rows))
+    running.start()
+    seeds = count()
+    readers = [asyncio.create_task(_read(running, plans, seeds)) for _ in range(rows)]
+    await asyncio.sleep(seconds / 10)
+    made, began = running.stats.step_rows.total, time.perf_counter()
+    await asyncio.sleep(seconds)
+    rate = (running.stats.step_rows.total - made) / (time.perf_counter() - began)
+    for reader in readers:
+        reader.cancel()
+    await asyncio.gather(*readers, return_exceptions=True)
+    await asyncio.to_thread(running.stop)
+    return rate
+
+
+async def _read(running: Engine, plans: Sequence[SequenceSpec], seeds: count[int]) -> None:
+    for seed in seeds:
+        async with running.submit(replace(plans[seed % len(plans)], seed=seed)) as stream:
+            async for _ in stream:
+                pass
+
+
+def _plan(models: Models, subject: str) -> SequenceSpec:
+    """A drawing as the service has it made."""
+    root = as_instruction(subject, subject)
+    conditions = models.conditions([(root, text) for text in TEXTS], subject)
+    return SequenceSpec(
+        subject,
+        tuple(Leaf(node, condition) for node, condition in enumerate(conditions, 1)),
+        seed=0,
+        max_points=POINTS,
+        max_points_leaf=int(models.settings.get("max_points_leaf", LEAF_POINTS)),
+        temperature=models.settings.get("temperature", TEMPERATURE),
+    )

@@ -1,0 +1,124 @@
+"""State on a device against state on the host: the same rows, whatever is done to them."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from hitree.bundle import StateTensor, Tensor
+from hitree_server.engine.store import Array, Arrays, Block, DeviceStore, HostStore
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+ROWS = 9
+TENSORS = (
+    StateTensor("h", (3,), output="h_out", initial=(7,)),
+    StateTensor("memory", (2, 2), output="memory_out", initial=(1, 2, 3, 4)),
+)
+OUTPUTS = {t.name: t.output for t in TENSORS}
+
+
+class NumpyMemory:
+    """A device made of numpy, some of whose calls fail."""
+
+    def __init__(self, seed: int = 0, failing: float = 0.0) -> None:
+        self.dice, self.failing = random.Random(seed), failing
+        self.calls: list[str] = []
+
+    def empty(self, tensor: Tensor, rows: int) -> Array:
+        return np.full((rows, *tensor.shape), np.nan, tensor.dtype)
+
+    def gather(
+        self, index: Array, state: Mapping[str, Block], fresh: Arrays, to: Mapping[str, Block]
+    ) -> None:
+        self._called("gather")
+        for name, column in state.items():
+            np.copyto(to[OUTPUTS[name]], np.concatenate([column, fresh[name]])[index])
+
+    def fetch(self, index: Array, state: Mapping[str, Block], fresh: Arrays) -> Arrays:
+        self._called("fetch")
+        return {
+            OUTPUTS[n]: np.concatenate([column, fresh[n]])[index] for n, column in state.items()
+        }
+
+    def _called(self, name: str) -> None:
+        if self.dice.random() < self.failing:
+            raise RuntimeError("out of memory")
+        self.calls.append(name)
+
+
+def settled(store: DeviceStore) -> bool:
+    """Settle, until the device is able to."""
+    while True:
+        try:
+            return store.settle()
+        except RuntimeError:
+            continue
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_rows_are_what_they_are_on_the_host_whatever_is_done_to_them(seed):
+    dice = random.Random(seed)
+    host = HostStore(TENSORS, ROWS)
+    host.blank(slice(0, ROWS))
+    device = DeviceStore(TENSORS, ROWS, NumpyMemory(seed, failing=0.3))
+    kept = []
+    for _ in range(120):
+        start = dice.randrange(ROWS - 1)
+        rows = slice(start, dice.randrange(start + 1, ROWS))
+        width = rows.stop - rows.start
+        match dice.choice(["blank", "move", "take", "put", "step", "step"]):
+            case "blank":
+                host.blank(rows)
+                device.blank(rows)
+            case "move":
+                to = dice.randrange(rows.start + 1)
+                host.move(rows, to)
+                device.move(rows, to)
+            case "take":
+                kept.append((width, host.take(rows), device.take(rows)))
+            case "put" if kept:
+                width, ours, theirs = kept.pop(dice.randrange(len(kept)))
+                rows = slice(ROWS - width, ROWS)
+                host.put(rows, ours)
+                device.put(rows, theirs)
+            case "step":
+                side = device.side
+                crossed = settled(device)
+                assert crossed == (device.side != side)
+                for name, column in host.state.items():
+                    assert np.array_equal(column, device.state[name]), name
+                    host.results[OUTPUTS[name]][:] = column * 2 + 1
+                    device.results[OUTPUTS[name]][:] = device.state[name] * 2 + 1
+                host.flip()
+                device.flip()
+
+
+def test_a_step_after_which_nobody_came_or_went_asks_nothing_of_the_device():
+    memory = NumpyMemory()
+    store = DeviceStore(TENSORS, ROWS, memory)
+    assert settled(store)
+    store.flip()
+    assert not settled(store)
+    store.blank(slice(2, 4))
+    store.move(slice(4, 6), 2)
+    assert settled(store)
+    assert memory.calls == ["gather"] * 2
+    store.take(slice(1, 2))
+    assert not settled(store)
+    assert memory.calls == ["gather", "gather", "fetch"]
+
+
+def test_crossing_over_takes_what_is_current_along():
+    store = HostStore(TENSORS, ROWS)
+    store.state["h"][:] = 5
+    store.cross()
+    assert store.side == 1
+    assert (store.state["h"] == 5).all()
+    store.state["h"][0] = 6
+    store.flip()
+    assert (store.state["h"] == 5).all()
