@@ -4,8 +4,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, TypeVar
+
+import grpc
 
 from hitree.errors import HiTreeError
 from hitree.v1 import hitree_pb2 as pb
@@ -16,8 +19,6 @@ from hitree_server.rpc.errors import abort
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
     from contextlib import AbstractContextManager
-
-    import grpc
 
     from hitree_server.service import Service
 
@@ -103,7 +104,7 @@ class HiTreeServicer(pb_grpc.HiTreeServicer):
                 check_read(request)
                 async with aclosing(answer(request, call)) as events:
                     async for event in events:
-                        await context.write(event)
+                        await _write(context, event)
         except HiTreeError as exc:
             await abort(context, exc)
 
@@ -129,6 +130,14 @@ async def call_of(context: Context) -> Call:
     )
     await context.send_initial_metadata(((REQUEST_ID, call.request_id),))
     return call
+
+
+async def _write(context: Context, event: object) -> None:
+    """Send an event; a client that has just left cancels the call here, a moment early."""
+    try:
+        await context.write(event)
+    except grpc.aio.InternalError as exc:
+        raise asyncio.CancelledError from exc
 
 
 def _sent(context: Context, name: str) -> str:
