@@ -12,13 +12,7 @@ from itertools import count
 from threading import Condition, Thread
 from typing import TYPE_CHECKING
 
-from hitree.errors import (
-    BundleCorrupt,
-    Cancelled,
-    HiTreeError,
-    InternalError,
-    Unavailable,
-)
+from hitree.errors import BundleCorrupt, Cancelled, HiTreeError, Unavailable
 from hitree_server.engine.runner import Device, Runner, StepError
 from hitree_server.engine.scheduler import EngineSettings, Scheduler
 from hitree_server.engine.sequence import Sequence, SequenceSpec
@@ -152,7 +146,7 @@ class Engine:
             error: HiTreeError = Unavailable("the server stops; send the request again")
         except Exception:
             log.exception("the engine broke down")
-            error = InternalError("the engine broke down; the server must be restarted")
+            error = Unavailable("the engine broke down; try another replica")
         self._close(error)
 
     def tick(self) -> bool:
