@@ -70,9 +70,11 @@ class Metrics:
         finally:
             self.model_time.labels(name).observe(time.perf_counter() - began)
 
-    async def drawing(self, events: AsyncGenerator[DrawEvent]) -> AsyncGenerator[DrawEvent]:
-        """Pass a drawing's events on and count them."""
-        began, pointed = time.perf_counter(), False
+    async def drawing(
+        self, events: AsyncGenerator[DrawEvent], began: float
+    ) -> AsyncGenerator[DrawEvent]:
+        """Pass the events of a drawing on and count them; its call ``began`` (perf_counter)."""
+        pointed = False
         async with aclosing(events):
             async for event in events:
                 if isinstance(event, Points) and not pointed:

@@ -7,6 +7,7 @@ doors turn into `InternalError` (see `hitree_server.calls.observed`).
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing, contextmanager
@@ -139,10 +140,11 @@ class Service:
 
         What goes wrong before the first event is raised; later it is the last event.
         """
+        began = time.perf_counter()
         with self._admitted(request) as backend:
             intake.check_bundle(request.bundle, backend.manifest)
             job = await self._job(intake.draw_ask(request), call, backend)
-            events = self.metrics.drawing(draw(job, backend, self._workers))
+            events = self.metrics.drawing(draw(job, backend, self._workers), began)
             async with aclosing(_told(events, call)) as told:
                 index = 0
                 async for event in told:
