@@ -250,6 +250,26 @@ async def test_full_queue_is_refused_with_a_hint(service: Service, fakes: Fakes)
         await stream.aclose()
 
 
+async def test_what_cannot_be_drawn_is_refused_before_a_model_is_asked(
+    service: Service, fakes: Fakes
+) -> None:
+    fakes.models.gate.clear()
+    request = pb.DrawRequest(prompt="draw a cat")
+    preparing = [asyncio.create_task(drawn(service, request)) for _ in range(12)]
+    await asyncio.to_thread(fakes.models.asked.wait, 20)
+    with pytest.raises(Overloaded):  # at once: it does not wait for a model until its deadline
+        await drawn(service, request, Call("late", time.monotonic() + 0.1))
+    fakes.models.gate.set()
+    assert [told[-1].kind for told in await gathered(preparing)] == ["finished"] * 12
+
+
+async def test_room_is_given_back_by_what_cannot_be_prepared(service: Service) -> None:
+    for _ in range(13):
+        with pytest.raises(UnknownSubject):
+            await drawn(service, pb.DrawRequest(prompt="draw a car"))
+    assert (await drawn(service, pb.DrawRequest(prompt="draw a cat")))[-1].kind == "finished"
+
+
 async def test_model_calls_that_wait_are_bounded(fakes: Fakes, settings: Settings) -> None:
     settings = settings.model_copy(update={"model_workers": 1, "model_queue": 1})
     service = Service(settings, Metrics())
