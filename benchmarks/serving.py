@@ -82,6 +82,11 @@ class Server:
         """Resident bytes of the process and its children."""
         return sum(_resident(pid) for pid in _tree(self.process.pid))
 
+    def worked(self) -> float:
+        """Seconds of its core that the process has used."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def logged(self) -> str:
         """What it has written to its log."""
         return Path(self.log.name).read_text(errors="replace")

@@ -51,6 +51,7 @@ class Round:
     first: tuple[float, ...]  # seconds from asking to the first point
     steps: dict[str, int]  # by the upper bound of their rows
     rows: float  # of a step, mean
+    server: float  # share of its core that the service used
     client: float  # share of their core that the clients used
     bare: float = float("nan")  # points a second of the bare loop
     failed: int = 0  # drawings that were not finished
@@ -64,9 +65,10 @@ async def closed(server: Server, plans: list[pb.Plan], streams: int, seconds: fl
         readers = [asyncio.create_task(_keep_asking(asker, over, made)) for _ in range(streams)]
         await asyncio.sleep(seconds * WARM_UP)
         before, points, begun = server.read(), asker.points, time.perf_counter()
-        used = time.process_time()
+        used, worked = time.process_time(), server.worked()
         await asyncio.sleep(seconds)
-        spent, used = time.perf_counter() - begun, time.process_time() - used
+        spent = time.perf_counter() - begun
+        used, worked = time.process_time() - used, server.worked() - worked
         points, after = asker.points - points, server.read()
         over.set()
         await asyncio.gather(*readers)
@@ -79,6 +81,7 @@ async def closed(server: Server, plans: list[pb.Plan], streams: int, seconds: fl
         first=tuple(a.first - a.asked for a in ended if a.first is not None),
         steps=steps,
         rows=_difference(before, after, "sum") / max(1.0, _difference(before, after, "count")),
+        server=worked / spent,
         client=used / spent,
         failed=sum(a.code != "OK" for a in made),
     )
@@ -160,7 +163,7 @@ def table(found: dict[int, list[Round]]) -> str:
     """Streams beside the bare loop; medians over rounds with their range."""
     out = head(
         "streams", "points a second", "bare loop", "ratio", "drawings a second",
-        "first point p50, ms", "p99, ms", "rows a step", "client's core",
+        "first point p50, ms", "p99, ms", "rows a step", "service's core", "clients' core",
     )  # fmt: skip
     for streams, rounds in found.items():
         out += row(
@@ -172,6 +175,7 @@ def table(found: dict[int, list[Round]]) -> str:
             milliseconds(rounds, 50),
             milliseconds(rounds, 99),
             f"{np.median([r.rows for r in rounds]):.1f}",
+            f"{np.median([r.server for r in rounds]):.0%}",
             f"{np.median([r.client for r in rounds]):.0%}",
         )
     return out
