@@ -23,8 +23,9 @@ from typing import TYPE_CHECKING
 import httpx
 import numpy as np
 from asking import Asked, asking, head, percentile, row, write_plans
-from google.protobuf.json_format import MessageToDict
 from serving import add_arguments, serving
+
+from hitree.codec import to_json
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -34,8 +35,10 @@ if TYPE_CHECKING:
 
     from hitree.v1 import hitree_pb2 as pb
 
-CLIENTS = 96  # that find out the capacity: more than there are rows, so that none is ever free
+CLIENTS = 64  # that find out the capacity: as many as there are rows
+RAMP = 0.2  # of a load's seconds, which do not count: it begins in an empty engine
 WITHIN = 60.0  # seconds for a call: one that takes them hangs
+REFUSALS = ("RESOURCE_EXHAUSTED", "429")
 LIGHT, HEAVY = 0.8, 10.0  # of the capacity
 
 
@@ -53,8 +56,14 @@ class Run:
     refused: tuple[float, ...]  # seconds to the refusal
     hints: tuple[float, ...]  # seconds that refusals asked to wait
     lag: tuple[float, ...]  # seconds that requests were sent late
+    server: float  # share of its core that the service used
     client: float  # share of their core that the clients used
     held: dict[str, int] = field(default_factory=dict)  # by the engine when all was over
+
+    @property
+    def rejected(self) -> int:
+        """Requests that were refused for want of room."""
+        return sum(self.codes.get(code, 0) for code in REFUSALS)
 
     @property
     def hung(self) -> int:
@@ -71,11 +80,13 @@ async def capacity(server: Server, plans: list[pb.Plan], seconds: float) -> floa
         async def keep_asking() -> None:
             while not over.is_set():
                 asked = await asker.ask()
+                await asyncio.sleep(asked.hint or 0)
                 if asked.code == "OK":
                     ends.append(asked.ended)
 
         clients = [asyncio.create_task(keep_asking()) for _ in range(CLIENTS)]
-        await asyncio.sleep(seconds / 4)
+        while len(ends) < CLIENTS:  # all begin together, and drift apart
+            await asyncio.sleep(seconds / 20)
         begun = time.perf_counter()
         await asyncio.sleep(seconds)
         spent = time.perf_counter() - begun
@@ -122,7 +133,7 @@ async def over_http(
 
 
 async def _post(http: httpx.AsyncClient, asker: Asker) -> Asked:
-    body = MessageToDict(asker.request(), preserving_proto_field_name=True)
+    body = to_json(asker.request())
     asked = Asked(time.perf_counter())
     try:
         async with http.stream("POST", "/v1/draw", json=body) as response:
@@ -148,22 +159,27 @@ async def _run(
     seconds: float,
 ) -> Run:
     begun, used = time.perf_counter(), time.process_time()
+    worked = server.worked()
     asked, lag = await arrive(ask, rate, seconds)
     spent, used = time.perf_counter() - begun, time.process_time() - used
+    worked = server.worked() - worked
+    everyone = Counter(a.code for a in asked)
+    asked = [a for a in asked if a.asked >= begun + RAMP * seconds]
     served = [a for a in asked if a.code == "OK"]
-    refused = [a for a in asked if a.code in ("RESOURCE_EXHAUSTED", "429")]
+    refused = [a for a in asked if a.code in REFUSALS]
     held = server.until_idle().held
     return Run(
         name=name,
         rate=rate,
-        sent=len(asked),
-        codes=dict(Counter(a.code for a in asked)),
-        served=len(served) / spent,
+        sent=everyone.total(),
+        codes=dict(everyone),
+        served=everyone["OK"] / spent,
         first=tuple(a.first - a.asked for a in served if a.first is not None),
         whole=tuple(a.whole for a in served),
         refused=tuple(a.whole for a in refused),
         hints=tuple(a.hint for a in refused if a.hint is not None),
         lag=tuple(lag),
+        server=worked / spent,
         client=used / spent,
         held=held,
     )
@@ -199,19 +215,21 @@ def refused(runs: list[Run]) -> str:
     """What the others saw, and what was left."""
     out = head(
         "load", "refused", "refused p50 / p99, ms", "with a hint", "hint p50, s", "hung",
-        "all codes", "held after", "sent late p50 / p99, ms", "client's core",
+        "all codes", "left in the engine", "sent late p50 / p99, ms", "service's core",
+        "clients' core",
     )  # fmt: skip
     for run in runs:
         out += row(
             run.name,
-            f"{len(run.refused) / run.sent:.1%}",
+            f"{run.rejected / run.sent:.1%}",
             milliseconds(run.refused, 50, 99),
             f"{len(run.hints)} of {len(run.refused)}",
             f"{percentile(run.hints, 50):.2f}",
             run.hung,
             ", ".join(f"{code} {n}" for code, n in sorted(run.codes.items())),
-            ", ".join(f"{n} {where}" for where, n in run.held.items()),
+            sum(run.held.values()),
             milliseconds(run.lag, 50, 99),
+            f"{run.server:.0%}",
             f"{run.client:.0%}",
         )
     return out
@@ -236,17 +254,14 @@ def main() -> None:
         plans = write_plans(server.address)
         most = asyncio.run(capacity(server, plans, args.seconds / 2))
         sys.stdout.write(f"capacity: {most:.1f} drawings a second\n\n")
+        heavy = args.heavy * most
         runs = [
-            asyncio.run(over_grpc(f"{share:g} x", server, plans, share * most, args.seconds))
-            for share in (LIGHT, args.heavy)
-        ]
-        runs.append(
+            asyncio.run(over_grpc(f"{LIGHT:g} x", server, plans, LIGHT * most, args.seconds)),
+            asyncio.run(over_grpc(f"{args.heavy:g} x", server, plans, heavy, args.seconds)),
             asyncio.run(
-                over_http(
-                    f"{args.heavy:g} x, HTTP", server, plans, args.heavy * most, args.seconds / 4
-                )
-            )
-        )
+                over_http(f"{args.heavy:g} x, HTTP", server, plans, heavy, args.seconds / 4)
+            ),
+        ]
     sys.stdout.write(f"{accepted(runs)}\n{refused(runs)}")
     if args.json:
         args.json.write_text(json.dumps({"capacity": most, "runs": list(map(asdict, runs))}))

@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from hitree.bundle import Bundle
     from hitree.v1 import hitree_pb2 as pb
 
-WARM_UP = 0.2  # of a round's seconds: all streams begin together, and drift apart
 CROWD = 64  # clients that the service and its one-at-a-time twin are compared with
 
 
@@ -63,7 +62,8 @@ async def closed(server: Server, plans: list[pb.Plan], streams: int, seconds: fl
     async with asking(server.address, plans) as asker:
         over = asyncio.Event()
         readers = [asyncio.create_task(_keep_asking(asker, over, made)) for _ in range(streams)]
-        await asyncio.sleep(seconds * WARM_UP)
+        while len(made) < streams:  # all begin together, and drift apart
+            await asyncio.sleep(seconds / 20)
         before, points, begun = server.read(), asker.points, time.perf_counter()
         used, worked = time.process_time(), server.worked()
         await asyncio.sleep(seconds)

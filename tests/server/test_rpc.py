@@ -53,6 +53,10 @@ async def test_request_id_is_kept_and_told(rpc_door: Serving) -> None:
     call = rpc_door.rpc.ModelInfo(pb.ModelInfoRequest(), metadata=(("x-request-id", "?" * 500),))
     assert len(dict(await call.initial_metadata())["x-request-id"]) == 32
     await call
+    call = rpc_door.rpc.Draw(pb.DrawRequest(), metadata=(("x-request-id", "mine-3"),))
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call.read()
+    assert dict(caught.value.trailing_metadata())["x-request-id"] == "mine-3"
 
 
 async def test_leaving_cancels_the_drawing(rpc_door: Serving) -> None:
