@@ -143,9 +143,8 @@ class Service:
         began = time.perf_counter()
         with self._admitted(request) as backend:
             intake.check_bundle(request.bundle, backend.manifest)
-            ask = intake.draw_ask(request)
-            with backend.engine.room(1 if ask.held else ask.candidates):
-                job = await self._job(ask, call, backend)
+            with backend.engine.room(intake.candidates(request)):
+                job = await self._job(intake.draw_ask(request), call, backend)
             events = self.metrics.drawing(draw(job, backend, self._workers), began)
             async with aclosing(_told(events, call)) as told:
                 index = 0
