@@ -7,6 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from hitree.errors import DeadlineExceeded, Overloaded
+from hitree_server.niceness import give_way
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,7 +22,9 @@ class Workers:
     """Runs model calls; what may wait is bounded. Belongs to one event loop."""
 
     def __init__(self, threads: int, queue: int, metrics: Metrics) -> None:
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="hitree-model")
+        self._pool = ThreadPoolExecutor(
+            threads, thread_name_prefix="hitree-model", initializer=give_way
+        )
         self._limit = threads + queue
         self._metrics = metrics
         self._unfinished: set[Future[Any]] = set()  # Any: each model has its own result

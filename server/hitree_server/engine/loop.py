@@ -20,6 +20,7 @@ from hitree_server.engine.sequence import Sequence, SequenceSpec
 from hitree_server.engine.slots import Slots
 from hitree_server.engine.stats import Stats
 from hitree_server.engine.streams import Stream, Streams
+from hitree_server.niceness import give_way
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -163,6 +164,7 @@ class Engine:
     # The engine's thread
 
     def _serve(self) -> None:
+        give_way()
         try:
             while not self._stopped():
                 if not self.tick():
