@@ -28,6 +28,12 @@ _OPTIONS = (
     ("grpc.lb_policy_name", "round_robin"),  # over all addresses of the name: replicas
     ("grpc.initial_reconnect_backoff_ms", 100),  # as short as the client's own first retries
     ("grpc.max_reconnect_backoff_ms", 5000),
+    # While calls run, a line that fell silent is found out within half a minute, and the call
+    # goes on over another one. The service allows pings every 10 seconds.
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.ping_timeout_ms", 10_000),  # of a ping that was under way already
+    ("grpc.http2.max_pings_without_data", 0),  # a drawing's reader sends nothing but pings
 )
 
 

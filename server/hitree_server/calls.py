@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import re
 import time
-import uuid
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
@@ -49,7 +49,7 @@ class Call:
         ``headers`` may name the trace that it belongs to.
         """
         if not _REQUEST_ID.fullmatch(request_id):
-            request_id = uuid.uuid4().hex
+            request_id = f"{random.getrandbits(128):032x}"  # no secret, so no system call
         deadline = None if timeout is None else time.monotonic() + timeout
         return cls(request_id, deadline, door, Trace.of(headers or {}))
 

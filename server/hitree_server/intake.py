@@ -118,6 +118,12 @@ def draw_ask(request: pb.DrawRequest) -> DrawAsk:
     )
 
 
+def candidates(request: pb.DrawRequest) -> int:
+    """How many drawings a request that is not checked yet asks for; 1 where it asks too much."""
+    chosen = request.resume.strokes or request.resume.points  # one was, when it began
+    return request.candidates if 0 < request.candidates <= LIMITS.candidates and not chosen else 1
+
+
 def drawing(message: pb.Drawing) -> Drawing:
     """Check a drawing that is to be understood."""
     return _drawing(message, "drawing", LIMITS.drawing_strokes, LIMITS.drawing_points)

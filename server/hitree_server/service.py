@@ -144,7 +144,8 @@ class Service:
         began = time.perf_counter()
         with self._admitted(request) as backend:
             intake.check_bundle(request.bundle, backend.manifest)
-            job = await self._job(intake.draw_ask(request), call, backend)
+            with backend.engine.room(intake.candidates(request)):
+                job = await self._job(intake.draw_ask(request), call, backend)
             groups = self.metrics.drawing(draw(job, backend, self._workers), began)
             async with aclosing(_told(groups, call)) as told:
                 numbers = count()

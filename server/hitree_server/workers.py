@@ -1,19 +1,13 @@
-"""A few threads for model calls, so that none of them blocks the event loop.
-
-Where cores are scarce they step aside for the engine's thread: a plan may take a moment longer,
-while a drawing that has begun goes on at its pace.
-"""
+"""A few threads for model calls, so that none of them blocks the event loop."""
 
 from __future__ import annotations
 
 import asyncio
-import os
-import sys
-import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from hitree.errors import DeadlineExceeded, Overloaded
+from hitree_server.niceness import MODELS, give_way
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,14 +17,14 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-NICENESS = 5  # of model calls, about a third of the engine's share of a busy core
-
 
 class Workers:
     """Runs model calls; what may wait is bounded. Belongs to one event loop."""
 
     def __init__(self, threads: int, queue: int, metrics: Metrics) -> None:
-        self._pool = ThreadPoolExecutor(threads, "hitree-model", initializer=_step_aside)
+        self._pool = ThreadPoolExecutor(
+            threads, "hitree-model", initializer=lambda: give_way(MODELS)
+        )
         self._limit = threads + queue
         self._metrics = metrics
         self._unfinished: set[Future[Any]] = set()  # Any: each model has its own result
@@ -72,11 +66,3 @@ class Workers:
     def _forget(self, loop: asyncio.AbstractEventLoop, future: Future[_T]) -> None:
         if not loop.is_closed():
             loop.call_soon_threadsafe(self._unfinished.discard, future)
-
-
-def _step_aside() -> None:
-    """Lower this thread's priority, where a thread has one of its own."""
-    if sys.platform == "linux":
-        thread = threading.get_native_id()
-        niceness = os.getpriority(os.PRIO_PROCESS, thread)
-        os.setpriority(os.PRIO_PROCESS, thread, niceness + NICENESS)

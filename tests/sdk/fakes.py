@@ -12,7 +12,7 @@ from hitree import codec, events
 from hitree.tree import Node, Plan, build
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
 
     from google.protobuf.message import Message
 
@@ -125,6 +125,10 @@ class AsyncFakeTransport:
         self.script.closed += 1
 
 
+def ignore(_: Any) -> None:
+    """Do nothing with an event."""
+
+
 class SyncTwin:
     """`Client` behind the face that tests use."""
 
@@ -137,12 +141,18 @@ class SyncTwin:
     async def call(self, owner: Any, name: str, *args: Any, **options: Any) -> Any:
         return getattr(owner, name)(*args, **options)
 
-    async def events(self, stream: Any, leave_after: int | None = None) -> list[Any]:
-        """The events of a ``with`` block that is left after ``leave_after`` of them."""
+    async def events(
+        self, stream: Any, leave_after: int | None = None, told: Callable[[Any], None] = ignore
+    ) -> list[Any]:
+        """The events of a ``with`` block that is left after ``leave_after`` of them.
+
+        ``told`` gets each as it comes.
+        """
         seen: list[Any] = []
         with stream as entered:
             for event in entered:
                 seen.append(event)
+                told(event)
                 if len(seen) == leave_after:
                     break
         return seen
@@ -160,11 +170,14 @@ class AsyncTwin:
     async def call(self, owner: Any, name: str, *args: Any, **options: Any) -> Any:
         return await getattr(owner, name)(*args, **options)
 
-    async def events(self, stream: Any, leave_after: int | None = None) -> list[Any]:
+    async def events(
+        self, stream: Any, leave_after: int | None = None, told: Callable[[Any], None] = ignore
+    ) -> list[Any]:
         seen: list[Any] = []
         async with stream as entered:
             async for event in entered:
                 seen.append(event)
+                told(event)
                 if len(seen) == leave_after:
                     break
         return seen

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -18,6 +20,7 @@ from grpc_status import rpc_status
 from hitree import codec, errors
 from hitree.v1 import hitree_pb2 as pb
 from hitree.v1 import hitree_pb2_grpc as pb_grpc
+from hitree_sdk import _grpc
 from hitree_sdk._grpc import error_of
 from sdk.fakes import PLAN, STROKES, drawing_events, wired
 
@@ -187,6 +190,51 @@ async def test_nobody_listens(twin: Twin) -> None:
     with pytest.raises(errors.Unavailable):
         await twin.call(client, "subjects")
     await twin.call(client, "close")
+
+
+PINGS = ("grpc.keepalive_time_ms", "grpc.keepalive_timeout_ms", "grpc.http2.ping_timeout_ms")
+
+
+class Line:
+    """Carries a client's connection to a server until it falls silent."""
+
+    def __init__(self, url: str) -> None:
+        self._server = ("127.0.0.1", int(url.rpartition(":")[2]))
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._ends: list[socket.socket] = []
+        self.silent = threading.Event()
+        self.url = f"grpc://127.0.0.1:{self._listener.getsockname()[1]}"
+        threading.Thread(target=self._join, daemon=True).start()
+
+    def close(self) -> None:
+        for end in (self._listener, *self._ends):
+            end.close()
+
+    def _join(self) -> None:
+        self._ends += [self._listener.accept()[0], socket.create_connection(self._server)]
+        for source, target in (self._ends, self._ends[::-1]):
+            threading.Thread(target=self._carry, args=(source, target), daemon=True).start()
+
+    def _carry(self, source: socket.socket, target: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(1 << 16):
+                if not self.silent.is_set():
+                    target.sendall(data)
+
+
+async def test_a_line_that_falls_silent_is_found_out(
+    twin: Twin, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    often = dict.fromkeys(PINGS, 200)
+    assert often.keys() <= dict(_grpc._OPTIONS).keys()
+    monkeypatch.setattr(_grpc, "_OPTIONS", tuple((dict(_grpc._OPTIONS) | often).items()))
+    line = Line(url)
+    client = twin.connect(line.url, timeout=20, retries=0)
+    with pytest.raises(errors.Unavailable):
+        await twin.events(client.draw("draw forever"), told=lambda _: line.silent.set())
+    assert line.silent.is_set()
+    await twin.call(client, "close")
+    line.close()
 
 
 class Failure(grpc.RpcError):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
+from fakes import FakeClock
 from hitree.errors import EmptyPrompt, InternalError
 from hitree.v1 import hitree_pb2 as pb
 from hitree_server.calls import Call, observed
@@ -14,6 +16,8 @@ from hitree_server.metrics import Metrics
 
 if TYPE_CHECKING:
     from hitree_server.service import Service
+    from hitree_server.subjects import Recognition
+    from server.conftest import Fakes
 
 CALL = Call("one", door="http")
 
@@ -69,3 +73,18 @@ async def test_drawing_is_counted(service: Service) -> None:
     assert value(metrics, "model_seconds_count", model="plan") == 1
     assert value(metrics, "model_seconds_count", model="condition") == 1
     assert sum(len(p.xs) for p in points) == 30
+
+
+async def test_the_first_point_is_timed_from_the_call(
+    service: Service, fakes: Fakes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, recognise = FakeClock(), fakes.models.recognise
+
+    def slowly(prompt: str, nearest: bool) -> Recognition:
+        clock.advance(5.0)  # planning
+        return recognise(prompt, nearest)
+
+    monkeypatch.setattr(fakes.models, "recognise", slowly)
+    monkeypatch.setattr(time, "perf_counter", clock)
+    assert [event async for event in service.draw(pb.DrawRequest(prompt="draw a cat"), CALL)]
+    assert value(service.metrics, "draw_first_point_seconds_sum") == 5.0

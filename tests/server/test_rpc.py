@@ -17,6 +17,7 @@ from hitree.limits import LIMITS
 from hitree.v1 import hitree_pb2 as pb
 from hitree_server.rpc.errors import to_status
 from hitree_server.rpc.server import HITREE, RpcServer
+from hitree_server.rpc.service import HiTreeServicer
 
 if TYPE_CHECKING:
     from hitree_server.service import Service
@@ -52,6 +53,10 @@ async def test_request_id_is_kept_and_told(rpc_door: Serving) -> None:
     call = rpc_door.rpc.ModelInfo(pb.ModelInfoRequest(), metadata=(("x-request-id", "?" * 500),))
     assert len(dict(await call.initial_metadata())["x-request-id"]) == 32
     await call
+    call = rpc_door.rpc.Draw(pb.DrawRequest(), metadata=(("x-request-id", "mine-3"),))
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call.read()
+    assert dict(caught.value.trailing_metadata())["x-request-id"] == "mine-3"
 
 
 async def test_leaving_cancels_the_drawing(rpc_door: Serving) -> None:
@@ -65,6 +70,31 @@ async def test_leaving_cancels_the_drawing(rpc_door: Serving) -> None:
     rpc_door.fakes.device.gate.set()
     await finished(rpc_door)
     assert rpc_door.fakes.opened[0].engine.stats.finished["cancelled"] == 1
+
+
+class Left:
+    """The context of a client that leaves before the events come, which gRPC has not noticed."""
+
+    def invocation_metadata(self) -> tuple[tuple[str, str], ...]:
+        return ()
+
+    def time_remaining(self) -> None:
+        return None
+
+    async def send_initial_metadata(self, _: object) -> None:
+        pass
+
+    async def write(self, _: object) -> None:
+        raise grpc.aio.InternalError("it cannot be sent")
+
+
+async def test_a_client_that_leaves_while_it_is_written_to_is_no_fault(service: Service) -> None:
+    context: Any = Left()
+    with pytest.raises(asyncio.CancelledError):
+        await HiTreeServicer(service).Draw(pb.DrawRequest(prompt="draw a cat"), context)
+    calls = service.metrics.calls.collect()[0].samples
+    assert {sample.labels["code"] for sample in calls} == {"CANCELLED"}
+    assert not service.metrics.rejected.collect()[0].samples
 
 
 async def finished(rpc_door: Serving) -> list[Any]:

@@ -25,6 +25,7 @@ from hitree.errors import (
 from hitree.limits import LIMITS
 from hitree.tree import Node, Plan, build
 from hitree.v1 import hitree_pb2 as pb
+from hitree_server import intake
 from hitree_server.calls import Call
 from hitree_server.metrics import Metrics
 from hitree_server.service import Service
@@ -249,6 +250,41 @@ async def test_full_queue_is_refused_with_a_hint(service: Service, fakes: Fakes)
     fakes.device.gate.set()
     for stream in streams:
         await stream.aclose()
+
+
+async def test_what_cannot_be_drawn_is_refused_before_a_model_is_asked(
+    service: Service, fakes: Fakes
+) -> None:
+    fakes.models.gate.clear()
+    request = pb.DrawRequest(prompt="draw a cat")
+    preparing = [asyncio.create_task(drawn(service, request)) for _ in range(12)]
+    await asyncio.to_thread(fakes.models.asked.wait, 20)
+    with pytest.raises(Overloaded):  # at once: it does not wait for a model until its deadline
+        await drawn(service, request, Call("late", time.monotonic() + 0.1))
+    fakes.models.gate.set()
+    assert [told[-1].kind for told in await gathered(preparing)] == ["finished"] * 12
+
+
+@pytest.mark.parametrize(
+    ("request_", "count"),
+    [
+        (pb.DrawRequest(), 1),
+        (pb.DrawRequest(candidates=3), 3),
+        (pb.DrawRequest(candidates=2**32 - 1), 1),
+        (pb.DrawRequest(candidates=3, resume={"points": 1}), 1),
+        (pb.DrawRequest(candidates=3, resume={"strokes": [{"xs": [0], "ys": [0]}]}), 1),
+        (pb.DrawRequest(candidates=3, resume={}), 3),
+    ],
+)
+def test_how_many_drawings_will_be_made(request_: pb.DrawRequest, count: int) -> None:
+    assert intake.candidates(request_) == count
+
+
+async def test_room_is_given_back_by_what_cannot_be_prepared(service: Service) -> None:
+    for _ in range(13):
+        with pytest.raises(UnknownSubject):
+            await drawn(service, pb.DrawRequest(prompt="draw a car"))
+    assert (await drawn(service, pb.DrawRequest(prompt="draw a cat")))[-1].kind == "finished"
 
 
 async def test_model_calls_that_wait_are_bounded(fakes: Fakes, settings: Settings) -> None:

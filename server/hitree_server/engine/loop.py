@@ -9,26 +9,22 @@ from __future__ import annotations
 import logging
 import time
 from concurrent.futures import Future
+from contextlib import contextmanager
 from itertools import count
 from threading import Condition, Thread
 from typing import TYPE_CHECKING
 
-from hitree.errors import (
-    BundleCorrupt,
-    Cancelled,
-    HiTreeError,
-    InternalError,
-    Unavailable,
-)
+from hitree.errors import BundleCorrupt, Cancelled, HiTreeError, Unavailable
 from hitree_server.engine.runner import Device, Runner, StepError
 from hitree_server.engine.scheduler import EngineSettings, Scheduler
 from hitree_server.engine.sequence import Sequence, SequenceSpec
 from hitree_server.engine.slots import Slots
 from hitree_server.engine.stats import Stats
 from hitree_server.engine.streams import Stream, Streams
+from hitree_server.niceness import ENGINE, give_way
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from hitree.bundle import StepGraph
 
@@ -60,9 +56,10 @@ class Engine:
         self._scheduler = Scheduler(self.settings, self.stats)
         self._numbers = count()
         self._failures = 0  # steps in a row
-        self._changed = Condition()  # over the four below
+        self._changed = Condition()  # over the five below
         self._inbox: list[Callable[[], None]] = []
         self._coming = 0  # rows of the submissions in the inbox
+        self._kept = 0  # rows that room is kept for
         self._stop_at: float | None = None  # when the draining ends; None while serving
         self._started = False
         self._warm: Future[None] = Future()
@@ -88,6 +85,25 @@ class Engine:
             ) from exc
         self.stats.ready = self._started = True
 
+    @contextmanager
+    def room(self, rows: int) -> Iterator[None]:
+        """Keep room for ``rows`` while what shall be drawn in them is prepared.
+
+        So a drawing that cannot be accepted costs no model call.
+
+        Raises:
+            Overloaded: too much waits already.
+            Unavailable: the engine is not running or stops.
+        """
+        with self._changed:
+            self._check_room(rows)
+            self._kept += rows
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._kept -= rows
+
     def submit(self, spec: SequenceSpec) -> Stream:
         """Have a sequence drawn; its events come to the running event loop.
 
@@ -98,10 +114,7 @@ class Engine:
         """
         spec.check(self.settings.max_rows, self._condition)
         with self._changed:
-            refusal = self._refusal(spec.rows)
-            if refusal is not None:
-                self.stats.rejected[refusal.reason.lower()] += 1
-                raise refusal
+            self._check_room(spec.rows)
             sequence = Sequence(spec, next(self._numbers), self._clock())
             stream = Stream(sequence, self.settings.buffer_events, self._cancel, self._resume)
             self._coming += spec.rows
@@ -123,10 +136,16 @@ class Engine:
         if self._thread is not None:
             self._thread.join()
 
+    def _check_room(self, rows: int) -> None:
+        refusal = self._refusal(rows)
+        if refusal is not None:
+            self.stats.rejected[refusal.reason.lower()] += 1
+            raise refusal
+
     def _refusal(self, rows: int) -> HiTreeError | None:
         if self._stop_at is not None or not self._started:
             return Unavailable("the engine is not running, or stops; try another replica")
-        return self._scheduler.refusal(rows, self._coming)
+        return self._scheduler.refusal(rows, self._coming + self._kept)
 
     def _cancel(self, sequence: Sequence) -> None:
         error = Cancelled("the drawing was cancelled")
@@ -157,6 +176,7 @@ class Engine:
             self._warm.set_result(None)
 
     def _serve(self) -> None:
+        give_way(ENGINE)
         self._warm_up()
         if self._warm.exception() is not None:
             return
@@ -167,7 +187,7 @@ class Engine:
             error: HiTreeError = Unavailable("the server stops; send the request again")
         except Exception:
             log.exception("the engine broke down")
-            error = InternalError("the engine broke down; the server must be restarted")
+            error = Unavailable("the engine broke down; try another replica")
         self._close(error)
 
     def tick(self) -> bool:

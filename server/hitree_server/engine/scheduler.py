@@ -11,7 +11,7 @@ import heapq
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from hitree.errors import DeadlineExceeded, HiTreeError, InternalError, Overloaded
+from hitree.errors import DeadlineExceeded, HiTreeError, InternalError, Overloaded, Unavailable
 from hitree.events import FinishReason, Timings
 from hitree_server.engine.sequence import (
     Broken,
@@ -144,10 +144,10 @@ class Scheduler:
         return self.collect()
 
     def fail(self, step: Step, cause: str) -> tuple[Emission, ...]:
-        """Break off all that were in a step that could not be computed."""
+        """Break off all that were in a step that could not be computed: it may pass."""
         self._stats.steps_failed += 1
         for sequence in step.running:
-            self.end(sequence, InternalError(f"the decoder failed ({cause}); try again"))
+            self.end(sequence, Unavailable(f"the decoder failed ({cause}); try again"))
         return self.collect()
 
     def collect(self) -> tuple[Emission, ...]:

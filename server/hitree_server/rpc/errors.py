@@ -19,16 +19,22 @@ if TYPE_CHECKING:
     from hitree.errors import HiTreeError
 
 DOMAIN = "hitree"
+REQUEST_ID = "x-request-id"
 DETAILS_KEY = "grpc-status-details-bin"
 
 
-async def abort(context: grpc.aio.ServicerContext, error: HiTreeError) -> NoReturn:  # type: ignore[type-arg]
-    """End the call with the error's status, `ErrorInfo` and, where there is a hint, `RetryInfo`."""
-    await context.abort(
-        grpc.StatusCode[error.grpc_code],
-        error.message,
-        ((DETAILS_KEY, to_status(error).SerializeToString()),),
-    )
+async def abort(
+    context: grpc.aio.ServicerContext,  # type: ignore[type-arg]
+    error: HiTreeError,
+    request_id: str = "",
+) -> NoReturn:
+    """End the call with the error's status, `ErrorInfo` and, where there is a hint, `RetryInfo`.
+
+    The id of the call goes along, where it has one.
+    """
+    told = ((REQUEST_ID, request_id),) if request_id else ()
+    details = (DETAILS_KEY, to_status(error).SerializeToString())
+    await context.abort(grpc.StatusCode[error.grpc_code], error.message, (*told, details))
 
 
 def to_status(error: HiTreeError) -> Status:

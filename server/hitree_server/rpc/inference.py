@@ -13,7 +13,7 @@ from hitree.oip import inference_pb2_grpc as pb_grpc
 from hitree_server.calls import observed
 from hitree_server.raw import PLATFORM, tensor
 from hitree_server.rpc.errors import abort
-from hitree_server.rpc.service import admitted, call_of, check_read
+from hitree_server.rpc.service import admitted, call_of, check_read, tell_id
 from hitree_server.version import VERSION
 
 if TYPE_CHECKING:
@@ -81,16 +81,18 @@ class InferenceServicer(pb_grpc.GRPCInferenceServiceServicer):
     async def ModelInfer(
         self, request: pb.ModelInferRequest, context: Context
     ) -> pb.ModelInferResponse:
-        call = await call_of(context)
+        call = call_of(context)
         try:
             with (
                 observed("ModelInfer", call, self._service.metrics),
                 admitted(context, self._service),
             ):
                 check_read(request)
-                return await self._infer(request, call)
+                reply = await self._infer(request, call)
+                await tell_id(context, call)
+                return reply
         except HiTreeError as exc:
-            await abort(context, exc)
+            await abort(context, exc, call.request_id)
 
     async def _infer(self, request: pb.ModelInferRequest, call: Call) -> pb.ModelInferResponse:
         wanted = [one.name for one in request.outputs]

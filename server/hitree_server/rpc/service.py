@@ -4,20 +4,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, TypeVar
+
+import grpc
 
 from hitree.errors import HiTreeError
 from hitree.v1 import hitree_pb2 as pb
 from hitree.v1 import hitree_pb2_grpc as pb_grpc
 from hitree_server.calls import Call, observed
-from hitree_server.rpc.errors import abort
+from hitree_server.rpc.errors import REQUEST_ID, abort
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
     from contextlib import AbstractContextManager
-
-    import grpc
 
     from hitree_server.service import Service
 
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 _Request = TypeVar("_Request")
 _Reply = TypeVar("_Reply")
 
-REQUEST_ID = "x-request-id"
 AUTHORIZATION = "authorization"
 TRACE = "traceparent"
 
@@ -81,13 +81,15 @@ class HiTreeServicer(pb_grpc.HiTreeServicer):
         request: _Request,
         context: Context,
     ) -> _Reply:
-        call = await call_of(context)
+        call = call_of(context)
         try:
             with observed(method, call, self._service.metrics), admitted(context, self._service):
                 check_read(request)
-                return await answer(request, call)
+                reply = await answer(request, call)
+                await tell_id(context, call)
+                return reply
         except HiTreeError as exc:
-            await abort(context, exc)
+            await abort(context, exc, call.request_id)
 
     async def _stream(
         self,
@@ -97,16 +99,19 @@ class HiTreeServicer(pb_grpc.HiTreeServicer):
         context: Context,
     ) -> None:
         """Write what ``answer`` yields; a client that leaves cancels this, and so the drawing."""
-        call = await call_of(context)
+        call, told = call_of(context), False
         try:
             with observed(method, call, self._service.metrics), admitted(context, self._service):
                 check_read(request)
                 async with aclosing(answer(request, call)) as groups:
                     async for group in groups:
+                        if not told:
+                            await tell_id(context, call)
+                            told = True
                         for message in wrapped(group, request):
-                            await context.write(message)
+                            await _sent(context.write(message))
         except HiTreeError as exc:
-            await abort(context, exc)
+            await abort(context, exc, call.request_id)
 
 
 def wrapped(group: list[_Reply], request: object) -> list[_Reply] | list[pb.DrawEvent]:
@@ -119,7 +124,8 @@ def wrapped(group: list[_Reply], request: object) -> list[_Reply] | list[pb.Draw
 
 def admitted(context: Context, service: Service) -> AbstractContextManager[str]:
     """See `hitree_server.access.Access.admitted`."""
-    return service.access.admitted(_sent(context, AUTHORIZATION))
+    metadata = dict(context.invocation_metadata() or ())
+    return service.access.admitted(str(metadata.get(AUTHORIZATION, "")))
 
 
 def check_read(request: object) -> None:
@@ -128,18 +134,25 @@ def check_read(request: object) -> None:
         raise request
 
 
-async def call_of(context: Context) -> Call:
-    """The call behind a context; tells the caller its id."""
-    call = Call.of(
+def call_of(context: Context) -> Call:
+    """The call behind a context."""
+    metadata = dict(context.invocation_metadata() or ())
+    return Call.of(
         "grpc",
-        request_id=_sent(context, REQUEST_ID),
+        request_id=str(metadata.get(REQUEST_ID, "")),
         timeout=context.time_remaining(),
-        headers={TRACE: _sent(context, TRACE)},
+        headers={TRACE: str(metadata.get(TRACE, ""))},
     )
-    await context.send_initial_metadata(((REQUEST_ID, call.request_id),))
-    return call
 
 
-def _sent(context: Context, name: str) -> str:
-    """What the caller sent under a name; empty where it sent nothing."""
-    return str(dict(context.invocation_metadata() or ()).get(name, ""))
+async def tell_id(context: Context, call: Call) -> None:
+    """Tell the caller the call's id, before the reply: a refusal tells it by itself, in one go."""
+    await _sent(context.send_initial_metadata(((REQUEST_ID, call.request_id),)))
+
+
+async def _sent(sending: Awaitable[None]) -> None:
+    """Send; a client that has just left cancels the call here, a moment early."""
+    try:
+        await sending
+    except grpc.aio.InternalError as exc:
+        raise asyncio.CancelledError from exc

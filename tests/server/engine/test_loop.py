@@ -221,7 +221,7 @@ async def test_a_failed_step_breaks_its_sequences_and_the_engine_lives():
     engine.run()
     ends = [[e async for e in stream][-1] for stream in streams]
     assert [type(e) for e in ends] == [Broken, Broken, Ended]
-    assert ends[0].error.reason == "INTERNAL"
+    assert ends[0].error.reason == "UNAVAILABLE"
     assert engine.ready
     assert engine.stats.steps_failed == 1
 

@@ -125,7 +125,7 @@ async def test_a_bug_in_the_thread_ends_every_sequence_and_refuses_new_ones(monk
     events = await read(engine, spec(1))
     last = events[-1]
     assert isinstance(last, Broken)
-    assert last.error.reason == "INTERNAL"
+    assert last.error.reason == "UNAVAILABLE"
     assert not engine.ready
     with pytest.raises(Unavailable):
         engine.submit(spec(2))
