@@ -1,0 +1,296 @@
+"""What every peer draws with: a batch of drawings that is stepped as a whole.
+
+It makes the very points that the project's engine makes, so that servers differ in how they serve
+and in nothing else. Noise and device are the engine's own; the bookkeeping is written anew, with
+numpy, as the user of another server would write it: who joins, leaves, budgets, and which points
+are to be sent. Not safe for threads, but for `Batch.join`, which any thread may call.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hitree import bundle as bundles
+from hitree.stroke5 import END, UP
+from hitree_server.engine import noise
+from hitree_server.engine.device import open_device
+from hitree_server.models import Models
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from hitree.bundle import StateTensor, StepGraph
+    from hitree_server.engine.runner import Call, Device
+
+ROWS = 64  # drawings that are made at a time
+FLUSH_POINTS = 64  # most points that are held back
+FLUSH_SECONDS = 0.033  # longest time that a point is held back
+MAX_POINTS = 512  # most that a request may ask for
+GRID = 4  # steps of the grid in a unit: points go out as integers
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """What is to be drawn."""
+
+    seed: int
+    temperature: float
+    max_points: int
+    max_points_leaf: int
+    nodes: tuple[int, ...]  # ids of the leaves, in drawing order
+    conditions: NDArray[np.float32]  # (leaves, C)
+
+
+class Studio:
+    """A bundle's step graph, and its encoder of texts."""
+
+    def __init__(self, folder: Path) -> None:
+        bundle = bundles.load(folder)
+        self._graph = bundle.manifest.decoder
+        self._device = open_device(bundle.file(self._graph.file), "cpu", threads=1)
+        self._models = Models.load(bundle, threads=1)
+
+    def batch(self, rows: int = ROWS) -> Batch:
+        """An empty batch."""
+        return Batch(self._graph, self._device, rows)
+
+    def job(self, request: dict[str, Any]) -> Job:
+        """Read a request; where it has texts instead of conditions they are encoded here."""
+        if "conditions" in request:
+            raw = base64.b64decode(request["conditions"])
+            conditions = np.frombuffer(raw, np.float32).reshape(len(request["nodes"]), -1)
+        else:
+            stacks = [tuple(stack) for stack in request["stacks"]]
+            conditions = self._models.conditions(stacks, request["subject"])
+        return Job(
+            seed=request["seed"],
+            temperature=request["temperature"],
+            max_points=min(request["max_points"], MAX_POINTS),
+            max_points_leaf=request["max_points_leaf"],
+            nodes=tuple(request["nodes"]),
+            conditions=conditions,
+        )
+
+
+class Sketch:
+    """One drawing in a batch."""
+
+    def __init__(self, batch: Batch, job: Job, name: str) -> None:
+        self.job = job
+        self.name = name  # whose it is, for the server
+        self.leaf = 0  # index of the leaf that is being drawn
+        self.row = -1  # in the batch; -1: it has none
+        self.due = False  # there is something to send
+        self.done = False  # nothing will come after what is due
+        self.left = np.zeros((0, 4), np.int32)  # points that were not taken when it was done
+        self._batch = batch
+
+    @property
+    def over(self) -> bool:
+        """All of it was taken."""
+        return self.done and not self.due
+
+    def take(self) -> NDArray[np.int32]:
+        """The points not taken, (N, 4): x and y on the grid, index of the stroke, node."""
+        self.due = False
+        if self.row >= 0:
+            return self._batch.take(self.row)
+        left, self.left = self.left, self.left[:0]
+        return left
+
+    def line(self) -> str:
+        """What is due as a line of JSON: one flat list."""
+        return json.dumps(self.take().ravel().tolist(), separators=(",", ":")) + "\n"
+
+
+class Columns:
+    """What is known of every row besides the graph's state; each array's first axis is the row."""
+
+    def __init__(self, rows: int) -> None:
+        self.key = np.zeros(rows, np.uint64)  # of the noise
+        self.step = np.zeros(rows, np.uint64)  # in the leaf
+        self.last = np.zeros(rows, np.bool_)  # it is the last leaf
+        self.node = np.zeros(rows, np.int32)
+        self.stroke = np.zeros(rows, np.int32)
+        self.open = np.zeros(rows, np.bool_)  # the stroke has points
+        self.points = np.zeros(rows, np.int64)
+        self.points_leaf = np.zeros(rows, np.int64)
+        self.max_points = np.zeros(rows, np.int64)
+        self.max_points_leaf = np.zeros(rows, np.int64)
+        self.held = np.zeros(rows, np.int64)  # points not taken
+        self.since = np.zeros(rows, np.float64)  # when the oldest of them was made
+        self.out = np.zeros((rows, MAX_POINTS + 1, 4), np.int32)
+        self.all = tuple(vars(self).values())
+
+
+class Batch:
+    """Drawings that are made at the same time; live rows are contiguous from 0."""
+
+    def __init__(self, graph: StepGraph, device: Device, rows: int) -> None:
+        self.rows = rows
+        self._graph, self._device = graph, device
+        self._inputs = {t.name: np.zeros((rows, *t.shape), t.dtype) for t in graph.inputs}
+        self._outputs = {t.name: np.zeros((rows, *t.shape), t.dtype) for t in graph.outputs}
+        self._states = [{t.name: _initial(t, rows) for t in graph.state} for _ in "ab"]
+        self._fresh = {t.name: _initial(t, 1)[0] for t in graph.state}
+        self._calls: dict[tuple[int, int], Call] = {}
+        self._side = 0  # the state that the next step reads
+        self._seconds = 0.0  # that the last step took
+        self._columns = Columns(rows)
+        self._index = np.arange(rows)
+        self._sketches: list[Sketch] = []  # by row
+        self._waiting: deque[Sketch] = deque()
+
+    @property
+    def live(self) -> int:
+        """Drawings that are being made or wait."""
+        return len(self._sketches) + len(self._waiting)
+
+    def join(self, job: Job, name: str = "") -> Sketch:
+        """Have a drawing made; it joins at the next step that has a row for it."""
+        sketch = Sketch(self, job, name)
+        self._waiting.append(sketch)
+        return sketch
+
+    def step(self) -> list[Sketch]:
+        """Make a point of every drawing; returns those that something is to be sent of."""
+        while self._waiting and len(self._sketches) < self.rows:
+            self._admit(self._waiting.popleft())
+        n = len(self._sketches)
+        if n == 0:
+            return []
+        self._compute(n)
+        due, leaf_over, finished = self._advance(n, time.monotonic())
+        for row in np.flatnonzero(leaf_over & ~finished).tolist():
+            self._lift(row)
+        sketches = [self._sketches[row] for row in np.flatnonzero(due).tolist()]
+        for sketch in sketches:
+            sketch.due = True
+        for row in np.flatnonzero(finished)[::-1].tolist():  # the last first: rows move down
+            self._leave(row)
+        return sketches
+
+    def bursts(self) -> Iterator[None]:
+        """Draw to the end, for those that send all drawings at once; yields when it is time to."""
+        self.step()  # first points go out as soon as they are there
+        yield
+        while self.live:
+            until = time.monotonic() + FLUSH_SECONDS
+            while self.live and time.monotonic() < until:
+                self.step()
+            yield
+
+    def take(self, row: int) -> NDArray[np.int32]:
+        """Hand out the points of a row that were not taken."""
+        count = int(self._columns.held[row])
+        self._columns.held[row] = 0
+        return self._columns.out[row, :count].copy()
+
+    def _compute(self, n: int) -> None:
+        c, inputs = self._columns, self._inputs
+        inputs["noise"][:n] = noise.draw(c.key[:n], c.step[:n], self._graph.noise)
+        inputs["may_end"][:n, 0] = c.last[:n] & (c.points_leaf[:n] > 0)
+        key = (n, self._side)
+        if key not in self._calls:
+            self._calls[key] = self._bind(n)
+        began = time.monotonic()
+        self._calls[key]()
+        self._seconds = time.monotonic() - began
+        self._side = 1 - self._side
+
+    def _bind(self, n: int) -> Call:
+        """A call that reads one state and writes the other: nothing is copied between steps."""
+        before, after = self._states[self._side], self._states[1 - self._side]
+        state = {t.output: after[t.name] for t in self._graph.state}
+        feeds, results = self._inputs | before, self._outputs | state
+        return self._device.bind(
+            {name: array[:n] for name, array in feeds.items()},
+            {name: array[:n] for name, array in results.items()},
+        )
+
+    def _advance(self, n: int, now: float) -> tuple[NDArray[np.bool_], ...]:
+        """Take in a step; which rows are due, at the end of a leaf, and finished."""
+        c, state = self._columns, self._states[self._side]
+        row = state["row"][:n]
+        ended = row[:, END] > 0.5
+        point = ~ended
+        self._hold(point, state["position"][:n], now)
+        c.step[:n] += np.uint64(1)
+        c.points[:n] += point
+        c.points_leaf[:n] += point
+        spent = c.points_leaf[:n] >= c.max_points_leaf[:n]
+        leaf_over = ended | spent | (self._outputs["segment_end"][:n, 0] > 0.5)
+        exhausted = c.points[:n] >= c.max_points[:n]
+        finished = exhausted | (leaf_over & c.last[:n])
+        opened = c.open[:n] | point
+        stroke_over = opened & (leaf_over | (row[:, UP] > 0.5))
+        c.open[:n] = opened & ~stroke_over
+        c.stroke[:n] += stroke_over
+        # The next chance to send comes with the next step.
+        late = (c.held[:n] > 0) & (c.since[:n] <= now + self._seconds - FLUSH_SECONDS)
+        first = point & (c.points[:n] == 1)
+        return first | late | (c.held[:n] >= FLUSH_POINTS) | finished, leaf_over, finished
+
+    def _hold(self, point: NDArray[np.bool_], position: NDArray[np.float32], now: float) -> None:
+        """Keep a point of every row that made one; the others write where nobody reads."""
+        c, n = self._columns, len(point)
+        rows, held = self._index[:n], c.held[:n]
+        c.out[rows, held, :2] = position * GRID
+        c.out[rows, held, 2], c.out[rows, held, 3] = c.stroke[:n], c.node[:n]
+        c.since[:n][point & (held == 0)] = now
+        held += point
+
+    def _admit(self, sketch: Sketch) -> None:
+        row, c = len(self._sketches), self._columns
+        sketch.row = row
+        self._sketches.append(sketch)
+        for column in c.all:
+            column[row] = 0
+        for name, array in self._states[self._side].items():
+            array[row] = self._fresh[name]
+        self._inputs["temperature"][row] = sketch.job.temperature
+        c.max_points[row] = sketch.job.max_points
+        c.max_points_leaf[row] = sketch.job.max_points_leaf
+        self._turn(sketch)
+
+    def _turn(self, sketch: Sketch) -> None:
+        """Begin the leaf ``sketch.leaf``."""
+        row, leaf, job, c = sketch.row, sketch.leaf, sketch.job, self._columns
+        self._inputs["condition"][row] = job.conditions[leaf]
+        c.key[row] = noise.key(job.seed, 0, job.nodes[leaf])
+        c.step[row] = c.points_leaf[row] = 0
+        c.node[row], c.last[row] = job.nodes[leaf], leaf == len(job.nodes) - 1
+
+    def _lift(self, row: int) -> None:
+        """Go on to the next leaf, with the pen up."""
+        self._states[self._side]["row"][row, 2:] = (0, 1, 0)
+        self._sketches[row].leaf += 1
+        self._turn(self._sketches[row])
+
+    def _leave(self, row: int) -> None:
+        """Free a row; the last one moves into the gap."""
+        sketch, last = self._sketches[row], self._sketches.pop()
+        sketch.left = self.take(row)
+        sketch.done, sketch.row = True, -1
+        if last is sketch:
+            return
+        kept = (self._inputs["condition"], self._inputs["temperature"])
+        for array in (*self._columns.all, *self._states[self._side].values(), *kept):
+            array[row] = array[last.row]
+        self._sketches[row], last.row = last, row
+
+
+def _initial(tensor: StateTensor, rows: int) -> NDArray[np.float32]:
+    values = np.asarray(tensor.initial, tensor.dtype)
+    one = values.reshape(tensor.shape) if values.size > 1 else values
+    return np.tile(np.broadcast_to(one, tensor.shape), (rows, *[1] * len(tensor.shape)))
