@@ -113,7 +113,7 @@ def event_from_wire(message: pb.DrawEvent) -> events.DrawEvent:
         InvalidDrawing, InvalidPlan: what it carries does not fit together.
     """
     kind = message.WhichOneof("event")
-    if kind is None:
+    if kind not in _FROM_WIRE:
         raise InternalError("the stream sent an event of an unknown kind; install a newer hitree")
     return _FROM_WIRE[kind](message)
 
