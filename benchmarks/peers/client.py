@@ -49,11 +49,13 @@ async def hitree(port: int, asked: Asked) -> AsyncIterator[Draw]:
         )
 
         async def draw(index: int) -> AsyncIterator[list[int]]:
-            async for event in call(asked.wire[index]):
-                if event.HasField("points"):
-                    made = event.points
-                    rows = zip(made.xs, made.ys, strict=True)
-                    yield [n for x, y in rows for n in (x, y, made.stroke, made.node)]
+            async for message in call(asked.wire[index]):
+                yield [
+                    number
+                    for event in message.group.events or (message,)
+                    for x, y in zip(event.points.xs, event.points.ys, strict=True)
+                    for number in (x, y, event.points.stroke, event.points.node)
+                ]
 
         yield draw
 

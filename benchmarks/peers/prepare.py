@@ -103,7 +103,7 @@ def _turns(bundle: Bundle, planner: Planner) -> list[tuple[Plan, int]]:
 
 
 def _request(plan: Plan, seed: int) -> pb.DrawRequest:
-    return pb.DrawRequest(plan=plan_to_wire(plan), seed=seed, max_points=MAX_POINTS)
+    return pb.DrawRequest(plan=plan_to_wire(plan), seed=seed, max_points=MAX_POINTS, grouped=True)
 
 
 async def _draw(bundle: Bundle, specs: list[SequenceSpec]) -> list[NDArray[np.int32]]:
