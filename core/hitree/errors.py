@@ -44,6 +44,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
+# A gRPC client drops a status of more than 8 KiB, in which the message stands twice and each of its
+# bytes may take three.
+MESSAGE_BYTES = 1024
+DETAIL_BYTES = 512  # of each
+_CUT = " … "  # in place of what was cut out
+
+
 class HiTreeError(Exception):
     """Any error of HiTree; the subclasses tell which."""
 
@@ -58,10 +65,13 @@ class HiTreeError(Exception):
         details: Mapping[str, str] | None = None,
         retry_after: float | None = None,
     ) -> None:
-        """Keep the message, the facts for programs and the retry hint in seconds."""
-        super().__init__(message)
-        self.message = message
-        self.details: dict[str, str] = dict(details or {})
+        """Keep the message, the facts for programs and the retry hint in seconds.
+
+        What is quoted of a request may be anything; what no door could carry is cut out of it.
+        """
+        self.message = _carried(message, MESSAGE_BYTES)
+        super().__init__(self.message)
+        self.details = {k: _carried(v, DETAIL_BYTES) for k, v in (details or {}).items()}
         self.retry_after = retry_after
 
 
@@ -243,6 +253,15 @@ class BundleCorrupt(BundleError):
 
 class InternalError(HiTreeError):
     """The service failed; the request may be fine."""
+
+
+def _carried(text: str, most: int) -> str:
+    """The text as valid Unicode; where it is longer than ``most`` bytes, without its middle."""
+    data = text.encode(errors="backslashreplace")
+    if len(data) <= most:
+        return data.decode()
+    half = (most - len(_CUT.encode())) // 2
+    return data[:half].decode(errors="ignore") + _CUT + data[-half:].decode(errors="ignore")
 
 
 def _walk(root: type[HiTreeError]) -> list[type[HiTreeError]]:

@@ -16,7 +16,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 from hitree.drawing import as_stroke
-from hitree.errors import InvalidInput, NotFinite, NotText, UnknownField
+from hitree.errors import InvalidDrawing, InvalidInput, NotFinite, NotText, UnknownField
 from hitree.stroke5 import GRID, to_grid
 from hitree.v1 import hitree_pb2 as pb
 
@@ -206,7 +206,11 @@ class _Reader:
 
 def _fill_points(message: Any, value: object, path: str) -> None:
     """Set xs and ys of a `Stroke` or `Points` message from [x, y] pairs in units."""
-    steps = to_grid(as_stroke(value, path or "the stroke"), path or "the stroke")
+    noun = path or "the stroke"
+    stroke = as_stroke(value, noun)
+    if any(isinstance(number, bool) for pair in cast("Any", value) for number in pair):
+        raise InvalidDrawing(f"{noun} is not made of numbers; send a list of [x, y] pairs")
+    steps = to_grid(stroke, noun)
     message.xs.extend(steps[:, 0].tolist())
     message.ys.extend(steps[:, 1].tolist())
 
@@ -246,6 +250,8 @@ def _scalar(value: object, field: FieldDescriptor, path: str) -> Any:
 
 def _integer(value: object, field: FieldDescriptor, path: str) -> int:
     low, high = _RANGES[field.cpp_type]
+    if isinstance(value, float) and value.is_integer():  # JSON has one kind of number: 1.0 is 1
+        value = int(value)
     if isinstance(value, bool) or not isinstance(value, int):
         raise _wrong(path, "an integer", value)
     if not low <= value <= high:

@@ -11,7 +11,7 @@ class Limits:
     drawing_points: int = 20_000  # points of such a drawing
     canvas_strokes: int = 128  # strokes of a canvas to continue
     canvas_points: int = 2_000  # points of such a canvas
-    text_characters: int = 500  # characters of a prompt or an instruction
+    text_characters: int = 500  # characters of a prompt, an instruction, an id that comes back
     plan_nodes: int = 64  # nodes of a plan
     message_bytes: int = 4 * 1024 * 1024  # bytes of one message
     candidates: int = 16  # drawings made and ranked for one request

@@ -23,6 +23,8 @@ Door = Literal["grpc", "http", "embedded"]
 
 log = logger(__name__)
 
+LONGEST = 30 * 24 * 3600.0  # seconds that a call may take: threads cannot wait for any length
+
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 
 
@@ -50,7 +52,7 @@ class Call:
         """
         if not _REQUEST_ID.fullmatch(request_id):
             request_id = f"{random.getrandbits(128):032x}"  # no secret, so no system call
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = None if timeout is None else time.monotonic() + min(timeout, LONGEST)
         return cls(request_id, deadline, door, Trace.of(headers or {}))
 
     def remaining(self) -> float | None:

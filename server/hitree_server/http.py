@@ -24,7 +24,7 @@ from starlette.staticfiles import StaticFiles
 from hitree.codec import error_to_wire, from_json, to_json
 from hitree.errors import HiTreeError, InternalError, InvalidInput
 from hitree.v1 import hitree_pb2 as pb
-from hitree_server import inference, openapi
+from hitree_server import inference, openapi, openapi_inference
 from hitree_server.calls import observed
 from hitree_server.incoming import (
     AUTHORIZATION,
@@ -124,7 +124,7 @@ def door(app: App) -> Any:
 
 def endpoints(service: Service, origins: Sequence[str] = ()) -> Starlette:
     """The door's routes over a service; pages of ``origins`` may call as well as our own."""
-    document = openapi.document(OPERATIONS)
+    document = openapi.document(OPERATIONS, openapi_inference.PATHS, openapi_inference.SCHEMAS)
 
     async def describe(_: Request) -> Response:
         return JSONResponse(document)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import TYPE_CHECKING
 
-from hitree.errors import InvalidInput, Unauthenticated
+from starlette.requests import ClientDisconnect
+
+from hitree.errors import Cancelled, InvalidInput, Unauthenticated
 from hitree.limits import LIMITS
 from hitree_server.calls import Call
 from hitree_server.openapi import REQUEST_ID, TIMEOUT
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
 
 AUTHORIZATION, RETRY_AFTER = "authorization", "retry-after"
 
+_MILLISECONDS = re.compile(r"[0-9]{1,18}")
+
 
 def call_of(request: Request) -> Call:
     """The call behind a request.
@@ -27,12 +32,11 @@ def call_of(request: Request) -> Call:
     Raises:
         InvalidInput: a header cannot be read.
     """
-    sent = request.headers.get(TIMEOUT)
-    try:
-        timeout = None if sent is None else int(sent) / 1000
-    except ValueError:
-        raise InvalidInput(f"the header {TIMEOUT} is {sent!r}; send milliseconds") from None
     headers = request.headers
+    sent = headers.get(TIMEOUT)
+    if sent is not None and not _MILLISECONDS.fullmatch(sent):
+        raise InvalidInput(f"the header {TIMEOUT} is {sent!r}; send whole milliseconds")
+    timeout = None if sent is None else int(sent) / 1000
     call = Call.of("http", request_id=headers.get(REQUEST_ID, ""), timeout=timeout, headers=headers)
     request.state.request_id = call.request_id  # for `_refuse`
     return call
@@ -48,12 +52,18 @@ async def body_of(request: Request) -> bytes:
 
     Raises:
         InvalidInput: it is too long.
+        Cancelled: the client left before all of it was here.
     """
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > LIMITS.message_bytes:
-            raise InvalidInput(f"the body is longer than {LIMITS.message_bytes} bytes; send less")
+    try:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > LIMITS.message_bytes:
+                raise InvalidInput(
+                    f"the body is longer than {LIMITS.message_bytes} bytes; send less"
+                )
+    except ClientDisconnect as exc:
+        raise Cancelled("the client left before its request was whole") from exc
     return bytes(body)
 
 

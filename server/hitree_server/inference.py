@@ -12,11 +12,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any  # Any: JSON
 
 import numpy as np
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import Mount, Route
 
-from hitree.errors import HiTreeError, InternalError, InvalidInput, Unavailable
+from hitree.errors import HiTreeError, InvalidInput, Unavailable
+from hitree.limits import LIMITS
 from hitree_server.calls import Call, observed
 from hitree_server.incoming import admitted, body_of, call_of, error_headers
 from hitree_server.raw import PLATFORM, tensor
@@ -38,7 +39,13 @@ JSON_LENGTH = "inference-header-content-length"
 EXTENSIONS = ("binary_tensor_data",)
 
 
-class Parameters(BaseModel):
+class _Strict(BaseModel):
+    """Takes no text for a number."""
+
+    model_config = ConfigDict(strict=True)
+
+
+class InferParameters(_Strict):
     """What we heed of a tensor's or a request's parameters; others are for other servers."""
 
     binary_data: bool | None = None
@@ -46,48 +53,47 @@ class Parameters(BaseModel):
     binary_data_output: bool = False
 
 
-class Input(BaseModel):
+class InferInput(_Strict):
     """A tensor that comes."""
 
     name: str
     datatype: str
     shape: list[int]
     data: list[Any] | None = None  # nested or flat
-    parameters: Parameters = Parameters()
+    parameters: InferParameters = InferParameters()
 
 
-class Output(BaseModel):
+class InferOutput(_Strict):
     """A tensor that is wanted."""
 
     name: str
-    parameters: Parameters = Parameters()
+    parameters: InferParameters = InferParameters()
 
 
-class Ask(BaseModel):
+class InferRequest(_Strict):
     """The JSON of an inference request."""
 
-    id: str = ""
-    inputs: list[Input]
-    outputs: list[Output] = []
-    parameters: Parameters = Parameters()
+    id: str = Field("", max_length=LIMITS.text_characters)  # comes back
+    inputs: list[InferInput]
+    outputs: list[InferOutput] = []
+    parameters: InferParameters = InferParameters()
 
 
 def routes(service: Service) -> list[BaseRoute]:
     """The protocol's paths."""
     door = _Door(service)
-    model = f"{PREFIX}/models/{{model}}"
-    paths: list[BaseRoute] = [
-        Route(PREFIX, door.server),
-        Route(f"{PREFIX}/health/live", door.live),
-        Route(f"{PREFIX}/health/ready", door.ready),
+    inner: list[BaseRoute] = [
+        Route("/health/live", door.live),
+        Route("/health/ready", door.ready),
     ]
-    for named in (model, f"{model}/versions/{{version}}"):
-        paths += [
+    for named in ("/models/{model}", "/models/{model}/versions/{version}"):
+        inner += [
             Route(named, _answering(door.model)),
             Route(f"{named}/ready", _answering(door.model_ready)),
             Route(f"{named}/infer", _answering(door.infer), methods=["POST"]),
         ]
-    return paths
+    # Mounted, so that another method of a path is refused as such, and not sought among the files.
+    return [Route(PREFIX, door.server), Mount(PREFIX, routes=inner)]
 
 
 def _answering(handle: Handler) -> Handler:
@@ -146,7 +152,9 @@ class _Door:
             ask, rest = _parsed(await body_of(request), request.headers.get(JSON_LENGTH))
             return await self._infer(request, ask, rest, call)
 
-    async def _infer(self, request: Request, ask: Ask, rest: bytes, call: Call) -> Response:
+    async def _infer(
+        self, request: Request, ask: InferRequest, rest: bytes, call: Call
+    ) -> Response:
         name, version = request.path_params["model"], request.path_params.get("version", "")
         wanted = [one.name for one in ask.outputs]
         made = await self._service.infer(name, version, partial(_tensors, ask, rest), wanted, call)
@@ -158,7 +166,7 @@ class _Door:
         return self._service.raw.get(found["model"], found.get("version", ""))
 
 
-def _parsed(body: bytes, length: str | None) -> tuple[Ask, bytes]:
+def _parsed(body: bytes, length: str | None) -> tuple[InferRequest, bytes]:
     """The JSON of a body, and the bytes behind it.
 
     Raises:
@@ -168,7 +176,7 @@ def _parsed(body: bytes, length: str | None) -> tuple[Ask, bytes]:
         cut = len(body) if length is None else int(length)
         if not 0 <= cut <= len(body):
             raise ValueError(f"{JSON_LENGTH} is {cut}, the body has {len(body)} bytes")
-        return Ask.model_validate_json(body[:cut]), body[cut:]
+        return InferRequest.model_validate_json(body[:cut]), body[cut:]
     except ValidationError as exc:
         errors = [(".".join(map(str, e["loc"])), e["msg"]) for e in exc.errors(include_url=False)]
         said = "; ".join(f"{place}: {message}" if place else message for place, message in errors)
@@ -177,7 +185,7 @@ def _parsed(body: bytes, length: str | None) -> tuple[Ask, bytes]:
         raise InvalidInput(f"the body is no inference request: {exc}") from exc
 
 
-def _tensors(ask: Ask, rest: bytes) -> dict[str, Array]:
+def _tensors(ask: InferRequest, rest: bytes) -> dict[str, Array]:
     """The tensors of a request, from JSON and from what follows it.
 
     Raises:
@@ -198,7 +206,7 @@ def _tensors(ask: Ask, rest: bytes) -> dict[str, Array]:
     return made
 
 
-def _flat(one: Input) -> list[Any]:
+def _flat(one: InferInput) -> list[Any]:
     """A tensor's elements; JSON may nest them."""
     flat: list[Any] = one.data or []
     while flat and all(isinstance(part, list) for part in flat):
@@ -206,7 +214,9 @@ def _flat(one: Input) -> list[Any]:
     return flat
 
 
-def _reply(head: dict[str, str], ask: Ask, made: list[tuple[TensorInfo, Array]]) -> Response:
+def _reply(
+    head: dict[str, str], ask: InferRequest, made: list[tuple[TensorInfo, Array]]
+) -> Response:
     """JSON, and behind it the tensors that are wanted as bytes."""
     binary = {one.name: one.parameters.binary_data for one in ask.outputs}
     outputs, blobs = [], []
@@ -234,7 +244,9 @@ def _reply(head: dict[str, str], ask: Ask, made: list[tuple[TensorInfo, Array]])
 def _finite(array: Array) -> Array:
     """JSON has no numbers for what is not finite."""
     if not np.isfinite(array).all():
-        raise InternalError("the model made numbers that JSON does not have; ask for binary data")
+        raise InvalidInput(
+            "of these tensors the model made numbers that JSON does not have; ask for binary data"
+        )
     return array
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from hitree.limits import LIMITS
 from hitree.text import BOUNDARIES, normalise, words
 
 _LEAD = "(?:please|can|could|would|will|you|i|i'd|i'll|want|like|to|let's|hey|now|just)"
@@ -23,12 +24,13 @@ def as_instruction(prompt: str, subject: str) -> str:
     """Write a prompt the way that root instructions are written: "draw a … ".
 
     ``subject`` is the subject that was recognised in it. The prompt's own words are kept, since
-    the models read them.
+    the models read them, as far as an instruction may be long: a plan has to be fit to be drawn.
     """
     text = normalise(prompt.replace("_", " ")) + " "
     rest = _OPENING.sub("", text).strip().removesuffix(" please").split()
     rest = rest or subject.split()
-    return " ".join(["draw", *_determiner(rest, subject), *rest])
+    whole = " ".join(["draw", *_determiner(rest, subject), *rest])
+    return whole[: LIMITS.text_characters].rstrip()
 
 
 def with_article(noun: str) -> str:

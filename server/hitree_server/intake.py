@@ -80,6 +80,15 @@ def check_size(request: Message) -> None:
         )
 
 
+def check_tag(text: str, noun: str) -> None:
+    """Refuse a long text that is free to the caller and comes back: a reply has a limit, too."""
+    if len(text) > LIMITS.text_characters:
+        raise InvalidInput(
+            f"the {noun} has {len(text)} characters, the limit is {LIMITS.text_characters}; "
+            "send a shorter one"
+        )
+
+
 def check_bundle(choice: pb.BundleChoice, manifest: Manifest) -> None:
     """Refuse a choice of another bundle than the one that is served."""
     asked, served = (choice.name, choice.version), (manifest.name, manifest.version)
@@ -126,6 +135,7 @@ def candidates(request: pb.DrawRequest) -> int:
 
 def drawing(message: pb.Drawing) -> Drawing:
     """Check a drawing that is to be understood."""
+    check_tag(message.key_id, "drawing's key_id")
     return _drawing(message, "drawing", LIMITS.drawing_strokes, LIMITS.drawing_points)
 
 
@@ -164,6 +174,7 @@ def _plan(message: pb.Plan) -> Plan:
         raise InvalidPlan(
             f"a plan has 1 to {LIMITS.plan_nodes} nodes, this one {len(message.nodes)}"
         )
+    check_tag(message.prompt, "plan's prompt")
     plan = plan_from_wire(message)
     nodes = [
         replace(node, text=check_text(node.text, f"instruction of node {node.id}"))

@@ -13,6 +13,7 @@ from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescript
 
 from hitree.errors import BY_REASON
 from hitree.v1 import hitree_pb2 as pb
+from hitree_server.openapi_requests import EXAMPLES, FIELDS, REQUIRED
 from hitree_server.version import VERSION
 
 if TYPE_CHECKING:
@@ -24,11 +25,26 @@ Json = dict[str, Any]
 
 REQUEST_ID = "x-request-id"
 TIMEOUT = "x-hitree-timeout-ms"
-HEADERS = {
-    REQUEST_ID: "Names the call in logs; comes back with the reply; made up where it is missing",
-    TIMEOUT: "Milliseconds that the whole call may take",
-}
 LAST_EVENT_ID = "last-event-id"
+
+_EVENT_ID = "^[0-9]{1,6}-[0-9]{1,6}-[0-9]{1,6}$"
+_HEADERS: dict[str, Json] = {
+    REQUEST_ID: {
+        "description": "Names the call in logs; comes back with the reply; made up where it is "
+        "missing or odd",
+        "schema": {"type": "string"},
+    },
+    TIMEOUT: {
+        "description": "Milliseconds that the whole call may take",
+        "schema": {"type": "integer", "minimum": 0, "maximum": 10**18 - 1},
+    },
+}
+_RESUME: dict[str, Json] = {
+    LAST_EVENT_ID: {
+        "description": "Of a stream that broke off; the request is sent again with its seed",
+        "schema": {"type": "string", "pattern": _EVENT_ID},
+    }
+}
 
 _NUMBERS: dict[int, Json] = {
     FieldDescriptor.CPPTYPE_INT32: {"type": "integer", "format": "int32"},
@@ -61,9 +77,9 @@ class Operation:
     streams: bool = False  # server-sent events, each a ``reply``
 
 
-def document(operations: Sequence[Operation]) -> Json:
-    """The OpenAPI 3.1 document."""
-    schemas: Json = {"ErrorBody": _error_body()}
+def document(operations: Sequence[Operation], more: Json, more_schemas: Json) -> Json:
+    """The OpenAPI 3.1 document; ``more`` are paths of others, with their schemas."""
+    schemas: Json = {"ErrorBody": _error_body(), **more_schemas}
     for operation in operations:
         for message in (operation.request, operation.reply):
             _add(_descriptor(message), schemas)
@@ -73,36 +89,47 @@ def document(operations: Sequence[Operation]) -> Json:
     return {
         "openapi": "3.1.0",
         "info": {"title": "HiTree", "version": VERSION},
-        "paths": {**paths, **_probes()},
+        "paths": {**paths, **more, **_probes()},
         "components": {"schemas": schemas},
     }
 
 
 def _operation(operation: Operation) -> Json:
-    media = "text/event-stream" if operation.streams else "application/json"
-    content = {media: {"schema": _ref(_descriptor(operation.reply))}}
+    reply = ref(_descriptor(operation.reply).name)
+    content: Json = {"application/json": {"schema": reply}}
+    if operation.streams:
+        content = {"text/event-stream": {"schema": _sent_event(reply)}}
     body: Json = {
         "operationId": operation.name,
         "summary": operation.text,
-        "parameters": [_header(name, text) for name, text in _headers(operation).items()],
-        "responses": {"200": {"description": _success(operation), "content": content}} | _errors(),
+        "parameters": headers(_HEADERS | (_RESUME if operation.streams else {})),
+        "responses": {"200": {"description": _success(operation), "content": content}}
+        | errors("ErrorBody"),
     }
     if operation.verb == "post":
-        schema = _ref(_descriptor(operation.request))
-        body["requestBody"] = {
-            "required": True,
-            "content": {"application/json": {"schema": schema}},
-        }
+        name = _descriptor(operation.request).name
+        sent = {"schema": ref(name), "example": EXAMPLES[name]}
+        body["requestBody"] = {"required": True, "content": {"application/json": sent}}
     return body
 
 
-def _headers(operation: Operation) -> dict[str, str]:
-    resume = {LAST_EVENT_ID: "Of a stream that broke off; the request is sent again with its seed"}
-    return HEADERS | (resume if operation.streams else {})
+def headers(told: dict[str, Json] = _HEADERS) -> list[Json]:
+    """Headers as parameters; by default those that every call may have."""
+    return [{"name": name, "in": "header", **header} for name, header in told.items()]
 
 
-def _header(name: str, text: str) -> Json:
-    return {"name": name, "in": "header", "description": text, "schema": {"type": "string"}}
+def _sent_event(data: Json) -> Json:
+    """One server-sent event, since OpenAPI has its schema stand for each of a stream."""
+    fields: Json = {
+        "id": {"type": "string", "pattern": _EVENT_ID},
+        "event": {"type": "string"},
+        "data": {
+            "type": "string",
+            "contentMediaType": "application/json",
+            "contentSchema": data,
+        },
+    }
+    return {"type": "object", "properties": fields, "required": list(fields)}
 
 
 def _success(operation: Operation) -> str:
@@ -115,12 +142,12 @@ def _success(operation: Operation) -> str:
     )
 
 
-def _errors() -> Json:
-    """One response for each HTTP status of the error tree."""
+def errors(body: str) -> Json:
+    """One response for each HTTP status of the error tree, with the schema ``body``."""
     reasons: dict[int, list[str]] = {}
     for reason, error in BY_REASON.items():
         reasons.setdefault(error.http_status, []).append(reason)
-    schema = {"schema": {"$ref": "#/components/schemas/ErrorBody"}}
+    schema = {"schema": ref(body)}
     return {
         str(status): {"description": ", ".join(names), "content": {"application/json": schema}}
         for status, names in sorted(reasons.items())
@@ -130,7 +157,7 @@ def _errors() -> Json:
 def _error_body() -> Json:
     return {
         "type": "object",
-        "properties": {"error": _ref(pb.Error.DESCRIPTOR)},
+        "properties": {"error": ref(pb.Error.DESCRIPTOR.name)},
         "required": ["error"],
         "additionalProperties": False,
     }
@@ -160,8 +187,9 @@ def _descriptor(message: type[Message]) -> Descriptor:
     return cast("Descriptor", message.DESCRIPTOR)  # of either of protobuf's implementations
 
 
-def _ref(message: Descriptor) -> Json:
-    return {"$ref": f"#/components/schemas/{message.name}"}
+def ref(name: str) -> Json:
+    """A reference to a schema of the document."""
+    return {"$ref": f"#/components/schemas/{name}"}
 
 
 def _add(message: Descriptor, schemas: Json) -> None:
@@ -174,16 +202,18 @@ def _add(message: Descriptor, schemas: Json) -> None:
     elif message.name == pb.Stroke.DESCRIPTOR.name:
         schemas[message.name] = _PAIRS
     else:
-        schemas[message.name] = _object(_properties(message, schemas))
+        required = REQUIRED.get(message.name, ())
+        schemas[message.name] = object_schema(_properties(message, schemas), required)
 
 
-def _object(properties: Json, required: Sequence[str] = ()) -> Json:
+def object_schema(properties: Json, required: Sequence[str] = ()) -> Json:
+    """An object with these properties and no others."""
     schema: Json = {"type": "object", "properties": properties, "additionalProperties": False}
     return schema | ({"required": list(required)} if required else {})
 
 
 def _properties(message: Descriptor, schemas: Json) -> Json:
-    found: Json = {f.name: _field(f, schemas) for f in message.fields}
+    found: Json = {f.name: _field(f, schemas, message.name) for f in message.fields}
     if message.name == pb.Points.DESCRIPTOR.name:
         del found["xs"], found["ys"]
         found = {"points": _PAIRS, **found}
@@ -200,21 +230,22 @@ def _one_event(field: FieldDescriptor, schemas: Json) -> Json:
     head: Json = {"index": {"type": "integer", "minimum": 0}, "kind": {"const": field.name}}
     if body.name in (pb.Plan.DESCRIPTOR.name, pb.Error.DESCRIPTOR.name):
         _add(body, schemas)
-        return _object({**head, field.name: _ref(body)}, ("index", "kind", field.name))
-    return _object({**head, **_properties(body, schemas)}, ("index", "kind"))
+        return object_schema({**head, field.name: ref(body.name)}, ("index", "kind", field.name))
+    return object_schema({**head, **_properties(body, schemas)}, ("index", "kind"))
 
 
 def _kinds(message: Descriptor) -> Iterator[FieldDescriptor]:
     return (field for field in message.fields if field.message_type is not None)
 
 
-def _field(field: FieldDescriptor, schemas: Json) -> Json:
+def _field(field: FieldDescriptor, schemas: Json, message: str) -> Json:
+    bounds = FIELDS.get(f"{message}.{field.name}", {})
     if field.message_type is not None and field.message_type.GetOptions().map_entry:
         value = field.message_type.fields_by_name["value"]
         return {"type": "object", "additionalProperties": _value(value, schemas)}
     if field.is_repeated:
-        return {"type": "array", "items": _value(field, schemas)}
-    value_schema = _value(field, schemas)
+        return {"type": "array", "items": _value(field, schemas), **bounds}
+    value_schema = _value(field, schemas) | bounds
     if field.has_presence and field.message_type is None:
         return {"anyOf": [value_schema, {"type": "null"}]}
     return value_schema
@@ -223,7 +254,7 @@ def _field(field: FieldDescriptor, schemas: Json) -> Json:
 def _value(field: FieldDescriptor, schemas: Json) -> Json:
     if field.message_type is not None:
         _add(field.message_type, schemas)
-        return _ref(field.message_type)
+        return ref(field.message_type.name)
     if field.enum_type is not None:
         return {"enum": _words(field.enum_type)}
     return dict(_NUMBERS[field.cpp_type])

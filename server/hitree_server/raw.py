@@ -24,6 +24,7 @@ Array = NDArray[Any]
 PLATFORM = "onnxruntime_onnx"
 # The protocol's names of types, ONNX Runtime's and numpy's.
 DATATYPES: dict[str, np.dtype[Any]] = {"FP32": np.dtype("<f4"), "INT64": np.dtype("<i8")}
+_KINDS = {"FP32": "iuf", "INT64": "iu"}  # numpy's letters for what a list of elements may be
 _ONNX = {"tensor(float)": "FP32", "tensor(int64)": "INT64"}
 
 
@@ -60,7 +61,7 @@ class RawModel:
         """
         self._check(tensors)
         known = [one.name for one in self.outputs]
-        names = list(wanted) or known
+        names = list(dict.fromkeys(wanted)) or known
         if not set(names) <= set(known):
             raise InvalidInput(f"{self.name} has the outputs {known}, not all of {names}")
         try:
@@ -70,6 +71,11 @@ class RawModel:
                 f"{self.name} cannot run on these tensors: {exc}; do their lengths fit together, "
                 "and are indices within them?"
             ) from exc
+        if (size := sum(array.nbytes for array in made)) > MADE_BYTES:
+            raise InvalidInput(
+                f"{self.name} made {size} bytes, the limit is {MADE_BYTES}; ask for fewer rows or "
+                "outputs"
+            )
         return dict(zip(names, made, strict=True))
 
     def _check(self, tensors: Mapping[str, Array]) -> None:
@@ -115,6 +121,11 @@ class RawModels:
         return self._models[name]
 
 
+RANK = 8  # axes of a tensor; no graph has as many, and their product is to be taken at once
+# Of what a graph made; what tells of it has to fit the reply, too.
+MADE_BYTES = LIMITS.message_bytes - 16 * 1024
+
+
 def tensor(name: str, datatype: str, shape: Sequence[int], data: bytes | Sequence[Any]) -> Array:
     """A tensor as it came: little-endian bytes, or a flat list of its elements.
 
@@ -124,18 +135,27 @@ def tensor(name: str, datatype: str, shape: Sequence[int], data: bytes | Sequenc
     if datatype not in DATATYPES:
         raise InvalidInput(f"{name} is of {datatype}; the models read {', '.join(DATATYPES)}")
     dtype = DATATYPES[datatype]
-    count = math.prod(shape)
-    if min(shape, default=1) < 0 or count * dtype.itemsize > LIMITS.message_bytes:
+    count = math.prod(shape[:RANK])
+    small = count * dtype.itemsize <= LIMITS.message_bytes
+    if len(shape) > RANK or min(shape, default=1) < 0 or not small:
         raise InvalidInput(f"{name} cannot have the shape {list(shape)}")
     given = len(data) / dtype.itemsize if isinstance(data, bytes) else len(data)
     if given != count:
         raise InvalidInput(f"{name} has the shape {list(shape)} and {given:g} elements")
-    try:
-        flat = np.frombuffer(data, dtype) if isinstance(data, bytes) else np.array(data, dtype)
-    except (TypeError, ValueError, OverflowError) as exc:
-        raise InvalidInput(f"{name} is not made of {datatype}: {exc}") from exc
+    flat = np.frombuffer(data, dtype) if isinstance(data, bytes) else _flat(name, datatype, data)
     made: Array = flat.reshape(tuple(shape))
     return made
+
+
+def _flat(name: str, datatype: str, data: Sequence[Any]) -> Array:
+    """Numbers as an array; text, flags and cut fractions are not taken for numbers."""
+    try:
+        if (found := np.array(data)).dtype.kind not in _KINDS[datatype]:
+            raise TypeError(f"numpy takes its elements for {found.dtype}")
+        with np.errstate(over="ignore"):  # beyond FP32 is infinite, as it is in bytes
+            return np.array(data, DATATYPES[datatype])
+    except (TypeError, ValueError, OverflowError) as exc:
+        raise InvalidInput(f"{name} is not made of {datatype}: {exc}") from exc
 
 
 def _info(tensor: Any) -> TensorInfo:

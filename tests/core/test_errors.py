@@ -5,7 +5,15 @@ import grpc
 import pytest
 
 from hitree import errors
-from hitree.errors import BY_GRPC_CODE, BY_REASON, HiTreeError, InternalError, from_reason
+from hitree.errors import (
+    BY_GRPC_CODE,
+    BY_REASON,
+    DETAIL_BYTES,
+    MESSAGE_BYTES,
+    HiTreeError,
+    InternalError,
+    from_reason,
+)
 
 CLASSES = [
     found
@@ -74,3 +82,18 @@ def test_an_unknown_reason_is_an_internal_error():
 def test_codes_without_a_reason_fall_back_to_a_class(code, cls):
     assert grpc.StatusCode[code] is not grpc.StatusCode.OK
     assert cls in BY_REASON.values()
+
+
+@pytest.mark.parametrize("quoted", ["x" * 10_000_000, "\U0001f9a9" * 100_000])
+def test_what_is_quoted_of_a_request_is_cut_in_the_middle(quoted):
+    error = HiTreeError(f"there is no {quoted}; send another", details={"field": quoted})
+    assert error.message.startswith(f"there is no {quoted[:100]}")
+    assert error.message.endswith(f"{quoted[:100]}; send another")
+    assert str(error) == error.message
+    assert MESSAGE_BYTES - 8 <= len(error.message.encode()) <= MESSAGE_BYTES
+    assert len(error.details["field"].encode()) <= DETAIL_BYTES
+
+
+def test_what_is_quoted_is_made_valid_unicode():
+    error = HiTreeError("there is no \ud800", details={"field": "\ud800"})
+    assert (error.message, error.details) == ("there is no \\ud800", {"field": "\\ud800"})

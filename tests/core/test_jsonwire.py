@@ -75,6 +75,10 @@ def test_a_request_as_people_write_it():
     assert request.parser == pb.PARSER_CKY
 
 
+def test_a_whole_number_is_an_integer_however_it_is_written():
+    assert from_json({"prompt": "a cat", "seed": 7.0}, pb.PlanRequest).seed == 7
+
+
 def test_floats_are_written_as_short_as_they_were_meant():
     assert to_json(pb.Node(text="x", score=0.1)) == {
         "id": 0,
@@ -230,6 +234,9 @@ def test_strokes_that_are_none(strokes, error):
         ({"seed": -1}, errors.InvalidInput),
         ({"seed": 2**64}, errors.InvalidInput),
         ({"seed": 1.5}, errors.InvalidInput),
+        ({"seed": 2.0**64}, errors.InvalidInput),
+        ({"seed": float("inf")}, errors.InvalidInput),
+        ({"canvas": {"strokes": [[[True, 0], [1, 1]]]}}, errors.InvalidDrawing),
         ({"seed": "7"}, errors.InvalidInput),
         ({"seed": True}, errors.InvalidInput),
         ({"max_points": 2**32}, errors.InvalidInput),

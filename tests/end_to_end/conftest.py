@@ -1,4 +1,4 @@
-"""A service of its own process, and a browser."""
+"""Services in a process and in a thread of their own, and a browser."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
     from end_to_end.processes import Served
+    from end_to_end.threads import Inside
 
 BROWSER = (
     "--no-sandbox",
@@ -39,6 +40,15 @@ def served() -> Iterator[Served]:
         finally:
             process.terminate()
     assert process.returncode == 0
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Iterator[Inside]:
+    """The tiny bundle, served in this process by both doors."""
+    from end_to_end.threads import inside  # brings torch, which makes the bundle
+
+    with inside() as service:
+        yield service
 
 
 @pytest.fixture(scope="session")

@@ -53,6 +53,8 @@ def wire(*strokes: list[list[float]]) -> pb.Drawing:
 LINES = wire([[10, 10], [20, 20]], [[30, 10], [40.25, 20]])
 PLAN = codec.plan_to_wire(Plan(build([Node(0, None, "draw a cat"), Node(1, 0, "add a head")])))
 MANY = pb.Drawing(strokes=[pb.Stroke(xs=[1, 2], ys=[1, 2])] * 10_000)
+KEYED = pb.Drawing(strokes=LINES.strokes, key_id="k" * 501)
+PROMPTED = pb.Plan(nodes=PLAN.nodes, prompt="p" * 501)
 
 GOOD = {
     "plan": ("Plan", pb.PlanRequest(prompt="draw a flamingo", seed=2**53)),
@@ -118,6 +120,12 @@ BAD = {
         "INVALID_PLAN",
     ),
     "empty-node": ("Draw", pb.DrawRequest(plan=pb.Plan(nodes=[pb.Node()])), "EMPTY_PROMPT"),
+    "far-bundle": (
+        "Plan", pb.PlanRequest(bundle={"name": "\U0001f9a9" * 100_000}), "UNIMPLEMENTED",
+    ),
+    "long-key": ("Annotate", pb.AnnotateRequest(drawing=KEYED), "INVALID_INPUT"),
+    "long-plan-prompt": ("Draw", pb.DrawRequest(plan=PROMPTED), "INVALID_INPUT"),
+    "never-so-many": ("Draw", pb.DrawRequest(plan=PLAN, candidates=16), "INVALID_INPUT"),
     "hot": ("Draw", pb.DrawRequest(prompt="draw a cat", temperature=3), "INVALID_INPUT"),
     "cold": ("Draw", pb.DrawRequest(prompt="draw a cat", temperature=0), "INVALID_INPUT"),
     "hot-plan": (

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
+from fakes import settle
 from hitree.errors import BY_REASON
 from hitree.limits import LIMITS
-from hitree_server import openapi
+from hitree.v1 import hitree_pb2 as pb
+from hitree_server import openapi, openapi_inference, openapi_requests
 from hitree_server.http import OPERATIONS, error_response
 from server.conftest import settings_of
 
@@ -153,9 +156,30 @@ async def test_timeout_header_is_the_deadline(server: Serving) -> None:
     headers = {"x-hitree-timeout-ms": "50"}
     response = await server.http.post("/v1/plan", json={"prompt": "a cat"}, headers=headers)
     assert (response.status_code, response.json()["error"]["reason"]) == (504, "DEADLINE_EXCEEDED")
-    headers = {"x-hitree-timeout-ms": "soon"}
-    response = await server.http.post("/v1/plan", json={"prompt": "a cat"}, headers=headers)
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize(
+    "timeout", ["", "soon", "-1", "1.5", "1_0", "9" * 400, "9" * 5000, b"\xb2"]
+)
+async def test_a_timeout_is_whole_milliseconds(
+    shared_server: Serving, timeout: str | bytes
+) -> None:
+    headers = {"x-hitree-timeout-ms": timeout}
+    response = await shared_server.http.get("/v1/model", headers=headers)
     assert (response.status_code, response.json()["error"]["reason"]) == (400, "INVALID_INPUT")
+
+
+async def test_leaving_before_the_request_is_whole_is_no_fault(server: Serving) -> None:
+    _, client = await asyncio.open_connection("127.0.0.1", server.http_port)
+    client.write(b"POST /v1/plan HTTP/1.1\r\nhost: x\r\ncontent-length: 99\r\n\r\n{")
+    await client.drain()
+    client.close()
+    rejected = server.app.metrics.registry
+    async with asyncio.timeout(10):
+        while not rejected.get_sample_value("hitree_rejected_total", {"reason": "CANCELLED"}):
+            await settle()
+    assert rejected.get_sample_value("hitree_rejected_total", {"reason": "INTERNAL"}) is None
 
 
 async def test_fault_is_500_with_the_request_id(server: Serving) -> None:
@@ -188,7 +212,13 @@ async def test_probes_metrics_and_page(shared_server: Serving) -> None:
 @pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize(
     ("verb", "path", "status"),
-    [("GET", "/v1/plan", 405), ("POST", "/v1/nothing", 404), ("GET", "/nothing", 404)],
+    [
+        ("GET", "/v1/plan", 405),
+        ("GET", "/v2/models/doubling/infer", 405),
+        ("POST", "/v1/nothing", 404),
+        ("GET", "/v2/nothing", 404),
+        ("GET", "/nothing", 404),
+    ],
 )
 async def test_unknown_routes_have_our_body(
     shared_server: Serving, verb: str, path: str, status: int
@@ -196,6 +226,7 @@ async def test_unknown_routes_have_our_body(
     response = await shared_server.http.request(verb, path)
     assert response.status_code == status
     assert f"{verb} {path}" in response.json()["error"]["message"]
+    assert response.headers.get("allow") == ("POST" if status == 405 else None)
 
 
 @pytest.mark.asyncio(loop_scope="module")
@@ -209,12 +240,28 @@ async def test_openapi_describes_what_is_served(shared_server: Serving) -> None:
         names |= {"last-event-id"} if operation.streams else set()
         assert names == {p["name"] for p in body["parameters"]}
         assert {"400", "404", "429", "503"} <= body["responses"].keys()
-    for path, verbs in document["paths"].items():
-        for verb in verbs:
+    for template, verbs in document["paths"].items():
+        path = template.format(model="doubling", version="0.0.0+fake")
+        for verb in verbs.keys() & {"get", "post"}:
             content = {"content": "{}"} if verb == "post" else {}
             response = await shared_server.http.request(verb.upper(), path, **content)
             assert response.status_code in {200, 400}, (verb, path)
     assert not list(dangling(document, document["components"]["schemas"]))
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_documented_requests_are_answered(shared_server: Serving) -> None:
+    asked = {operation.request.DESCRIPTOR.name: operation.path for operation in OPERATIONS}
+    for name, example in openapi_requests.EXAMPLES.items():
+        response = await shared_server.http.post(asked[name], json=example)
+        assert response.status_code == 200, response.text
+
+
+def test_documented_limits_are_of_fields_that_there_are() -> None:
+    names = [name.split(".") for name in openapi_requests.FIELDS]
+    names += [(m, f) for m, fields in openapi_requests.REQUIRED.items() for f in fields]
+    for message, field in names:
+        assert field in getattr(pb, message).DESCRIPTOR.fields_by_name
 
 
 def dangling(value: Any, schemas: dict[str, Any]) -> Iterator[str]:
@@ -234,7 +281,8 @@ def dangling(value: Any, schemas: dict[str, Any]) -> Iterator[str]:
 async def test_openapi_schemas_allow_what_is_sent_and_nothing_else(
     shared_server: Serving,
 ) -> None:
-    schemas = openapi.document(OPERATIONS)["components"]["schemas"]
+    more = openapi_inference.PATHS, openapi_inference.SCHEMAS
+    schemas = openapi.document(OPERATIONS, *more)["components"]["schemas"]
     post = shared_server.http.post
     plan = (await post("/v1/plan", json={"prompt": "a cat"})).json()
     tree = (await post("/v1/annotate", json={"drawing": LINES, "parser": "greedy"})).json()

@@ -127,6 +127,7 @@ WRONG: dict[str, dict[str, Any]] = {
     "too few bytes": {"raw_input_contents": [X.tobytes()[1:], N.tobytes()]},
     "an unknown output": {"outputs": [{"name": "z"}]},
     "a value it cannot read": {"raw_input_contents": [X.tobytes(), (-N).tobytes()]},
+    "a long id": {"id": "x" * 501},
     "nothing at all": {"raw_input_contents": []},
 }
 
@@ -150,6 +151,13 @@ async def test_a_tensor_comes_once(shared_server: Serving) -> None:
         await stub(shared_server).ModelInfer(request)
 
 
+def changed(name: str, **changes: Any) -> dict[str, Any]:
+    """The body with another tensor ``name``."""
+    made = body()
+    made["inputs"] = [one | changes if one["name"] == name else one for one in made["inputs"]]
+    return made
+
+
 BAD_BODIES: dict[str, tuple[Any, dict[str, str]]] = {
     "no JSON": (b"{", {}),
     "no object": ([], {}),
@@ -167,6 +175,13 @@ BAD_BODIES: dict[str, tuple[Any, dict[str, str]]] = {
     "a length beyond the body": (body(), {LENGTH: "100000"}),
     "a length below 0": (body(), {LENGTH: "-1"}),
     "no length": (body(), {LENGTH: "many"}),
+    "a number as text": (changed("x", shape=["3", 2]), {}),
+    "text as a number": (changed("n", data=["4"]), {}),
+    "a flag as a number": (changed("n", data=[True]), {}),
+    "a fraction as an integer": (changed("n", data=[4.5]), {}),
+    "more than an integer holds": (changed("n", data=[2**63]), {}),
+    "what JSON cannot answer with": (changed("x", data=[1e39, 0, 0, 0, 0, 0]), {}),
+    "a long id": (body(id="x" * 501), {}),
     "bytes left over": (json.dumps(body()).encode() + b"1", {LENGTH: str(len(json.dumps(body())))}),
 }  # fmt: skip
 
@@ -198,12 +213,37 @@ async def test_unknown_models_and_versions_are_not_found(shared_server: Serving)
         assert caught.value.code() is grpc.StatusCode.NOT_FOUND
 
 
+async def test_replies_are_no_longer_than_messages_may_be(shared_server: Serving) -> None:
+    x = np.ones((LIMITS.message_bytes // 4 // 2 - 500, 2), np.float32)
+    request = asked(raw_input_contents=[x.tobytes(), N.tobytes()])
+    request.inputs[0].shape[:] = x.shape
+    with pytest.raises(grpc.aio.AioRpcError, match="ask for fewer rows or outputs") as caught:
+        await stub(shared_server).ModelInfer(request)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_an_output_that_is_wanted_often_comes_once(shared_server: Serving) -> None:
+    x = np.ones((LIMITS.message_bytes // 16, 2), np.float32)
+    request = asked(raw_input_contents=[x.tobytes(), N.tobytes()], outputs=[{"name": "y"}] * 10)
+    request.inputs[0].shape[:] = x.shape
+    reply = await stub(shared_server).ModelInfer(request)
+    assert [len(each) for each in reply.raw_output_contents] == [x.nbytes]
+
+
+async def test_a_request_is_no_longer_than_messages_may_be(shared_server: Serving) -> None:
+    request = asked(model_name="m" * LIMITS.message_bytes)
+    with pytest.raises(grpc.aio.AioRpcError, match="the limit is") as caught:
+        await stub(shared_server).ModelInfer(request)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
 @pytest.mark.parametrize(
     ("shape", "data"),
     [
         ([-1], b""),
         ([2**40, 2**40], b""),
         ([LIMITS.message_bytes], b""),
+        ([2**63 - 1] * 200_000, b""),  # whose product would take minutes
         ([2], b"1234"),
         ([1], [""]),
     ],

@@ -3,6 +3,7 @@
 import pytest
 
 from hitree.errors import EmptyPrompt, NotText, PromptTooLong, UnknownSubject
+from hitree.text import check_text
 from hitree_server.instruction import as_instruction, with_article
 from hitree_server.subjects import SubjectIndex
 from hitree_training import data
@@ -87,6 +88,11 @@ def test_no_prompt_is_no_subject(index):
 )
 def test_prompts_become_root_instructions(prompt, subject, instruction):
     assert as_instruction(prompt, subject) == instruction
+
+
+@pytest.mark.parametrize("prompt", ["cat " * 125, "a cat " + "x" * 494, "cat " + "\ufdfa" * 496])
+def test_a_root_instruction_is_no_longer_than_instructions_may_be(prompt):
+    assert check_text(as_instruction(prompt, "cat")).startswith("draw a cat")
 
 
 def test_articles():

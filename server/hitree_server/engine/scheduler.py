@@ -40,6 +40,11 @@ class EngineSettings:
     ageing: float = 10.0  # seconds of waiting that weigh as much as one level of priority
     buffer_events: int = 64  # events that a reader may be behind before its sequence is paused
 
+    @property
+    def most_rows(self) -> int:
+        """Rows that may run and wait at a time."""
+        return self.max_rows + self.queue_limit
+
 
 class Scheduler:
     """Decides steps and says what readers are told; owned by the engine's thread."""
@@ -66,7 +71,7 @@ class Scheduler:
         """Why a sequence of ``rows`` cannot be accepted, with ``coming`` rows just accepted."""
         limits = self._settings
         ahead = self.demand + coming
-        if ahead + rows <= limits.max_rows + limits.queue_limit and (
+        if ahead + rows <= limits.most_rows and (
             len(self._accepted) + coming < limits.sequence_limit
         ):
             return None

@@ -11,6 +11,7 @@ from hitree.errors import HiTreeError, InvalidInput
 from hitree.oip import inference_pb2 as pb
 from hitree.oip import inference_pb2_grpc as pb_grpc
 from hitree_server.calls import observed
+from hitree_server.intake import check_size, check_tag
 from hitree_server.raw import PLATFORM, tensor
 from hitree_server.rpc.errors import abort
 from hitree_server.rpc.service import admitted, call_of, check_read, tell_id
@@ -88,6 +89,8 @@ class InferenceServicer(pb_grpc.GRPCInferenceServiceServicer):
                 admitted(context, self._service),
             ):
                 check_read(request)
+                check_size(request)
+                check_tag(request.id, "id")
                 reply = await self._infer(request, call)
                 await tell_id(context, call)
                 return reply
