@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, assert_never
 import numpy as np
 
 from hitree.drawing import Drawing
-from hitree.errors import InvalidInput
 from hitree.events import (
     DrawEvent,
     Failed,
@@ -43,7 +42,7 @@ from hitree_server.engine.sequence import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+    from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 
     from hitree.tree import Node, Plan
     from hitree_server.backend import Backend
@@ -162,14 +161,9 @@ def _is_held(event: EngineEvent, ask: DrawAsk) -> bool:
 
 
 @contextmanager
-def _submitted(job: Job, backend: Backend, candidates: Sequence[int]) -> Iterator[list[Stream]]:
+def _submitted(job: Job, backend: Backend, candidates: Iterable[int]) -> Iterator[list[Stream]]:
     streams: list[Stream] = []
-    settings, most = backend.manifest.settings, backend.engine.settings.most_rows
-    if len(candidates) > most:
-        raise InvalidInput(
-            f"{len(candidates)} candidates are more than the {most} that this server draws at a "
-            "time; ask for fewer"
-        )
+    settings = backend.manifest.settings
     sequences = (job.sequence(candidate, settings) for candidate in candidates)
     try:
         streams.extend(map(backend.engine.submit, sequences))  # keeps those before a refusal

@@ -14,7 +14,7 @@ from itertools import count
 from threading import Condition, Thread
 from typing import TYPE_CHECKING
 
-from hitree.errors import BundleCorrupt, Cancelled, HiTreeError, Unavailable
+from hitree.errors import BundleCorrupt, Cancelled, HiTreeError, InvalidInput, Unavailable
 from hitree_server.engine.runner import Device, Runner, StepError
 from hitree_server.engine.scheduler import EngineSettings, Scheduler
 from hitree_server.engine.sequence import Sequence, SequenceSpec
@@ -92,9 +92,16 @@ class Engine:
         So a drawing that cannot be accepted costs no model call.
 
         Raises:
+            InvalidInput: there is never so much room.
             Overloaded: too much waits already.
             Unavailable: the engine is not running or stops.
         """
+        most = self.settings.most_rows
+        if rows > most:
+            raise InvalidInput(
+                f"{rows} candidates are more than the {most} that this server draws at a time; "
+                "ask for fewer"
+            )
         with self._changed:
             self._check_room(rows)
             self._kept += rows
