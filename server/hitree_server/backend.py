@@ -46,7 +46,11 @@ def load(settings: Settings) -> Backend:
     models = Models.load(bundle, settings.threads)
     file = bundle.file(bundle.manifest.decoder.file)
     device = open_device(file, settings.provider, settings.threads)
-    limits = EngineSettings(max_rows=settings.max_rows, queue_limit=settings.queue_limit)
+    limits = EngineSettings(
+        max_rows=settings.max_rows,
+        queue_limit=settings.queue_limit,
+        longest_wait=settings.longest_wait,
+    )
     engine = Engine(bundle.manifest.decoder, device, limits)
     told = info(settings, engine, device.available)
     backend = Backend(

@@ -143,7 +143,8 @@ class Service:
         began = time.perf_counter()
         with self._admitted(request) as backend:
             intake.check_bundle(request.bundle, backend.manifest)
-            with backend.engine.room(intake.candidates(request)):
+            begun = request.HasField("resume")
+            with backend.engine.room(intake.candidates(request), begun=begun):
                 job = await self._job(intake.draw_ask(request), call, backend)
             events = self.metrics.drawing(draw(job, backend, self._workers), began)
             async with aclosing(_told(events, call)) as told:
