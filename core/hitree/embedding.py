@@ -6,7 +6,7 @@ Imports `tokenizers`, which the light SDK does not install: only training and se
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from zipfile import BadZipFile
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 TABLE = "tokens.npz"
 TOKENIZER = "tokenizer.json"
 MAX_TOKENS = 32  # of a text; the rest is cut
+MOST_KNOWN = 1024  # texts whose vectors are kept, 16 KB each at most
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +34,8 @@ class TokenVectors:
     tokenizer: Tokenizer
     table: NDArray[np.int8]  # (V, E)
     scale: NDArray[np.float32]  # (V,) what 1 in a row of the table stands for
+    # The vectors of texts that came lately, for instructions come again and again.
+    _known: dict[str, NDArray[np.float32]] = field(default_factory=dict, repr=False)
 
     @classmethod
     def load(cls, folder: Path) -> TokenVectors:
@@ -61,10 +64,17 @@ class TokenVectors:
 
     def vectors(self, text: str) -> NDArray[np.float32]:
         """The vectors of a text's first 32 tokens: (T, E); T is 1, and zeros, for no tokens."""
+        known = self._known.get(text)
+        if known is not None:
+            return known
         ids = self.tokenizer.encode(text, add_special_tokens=False).ids[:MAX_TOKENS]
-        if not ids:
-            return np.zeros((1, self.width), np.float32)
-        return self.table[ids] * self.scale[ids, None]
+        found = self.table[ids] * self.scale[ids, None]
+        found = found if ids else np.zeros((1, self.width), np.float32)
+        found.flags.writeable = False
+        if len(self._known) >= MOST_KNOWN:
+            self._known.clear()
+        self._known[text] = found
+        return found
 
     def batch(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """The vectors (B, T, E) of texts, filled up with zeros, and their mask (B, T)."""

@@ -47,7 +47,11 @@ def load(settings: Settings) -> Backend:
     bundle = bundles.load(bundle_path(settings))
     models = Models.load(bundle, settings.threads)
     precision, device = open_decoder(bundle, settings)
-    limits = EngineSettings(max_rows=settings.max_rows, queue_limit=settings.queue_limit)
+    limits = EngineSettings(
+        max_rows=settings.max_rows,
+        queue_limit=settings.queue_limit,
+        longest_wait=settings.longest_wait,
+    )
     engine = Engine(bundle.manifest.decoder, device, limits)
     told = info(settings, device.provider, precision)
     backend = Backend(

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from hitree.errors import HiTreeError, InternalError
+from hitree.errors import HiTreeError, InternalError, Overloaded
 from hitree_server.logs import logger
 from hitree_server.tracing import Trace
 
@@ -83,7 +83,9 @@ def observed(method: str, call: Call, metrics: Metrics) -> Iterator[None]:
         seconds = time.perf_counter() - began
         metrics.calls.labels(call.door, method, outcome).inc()
         metrics.call_time.labels(call.door, method).observe(seconds)
-        log.info(
+        # Under overload lines would cost more than refusals: those are counted.
+        tell = log.debug if outcome == Overloaded.reason else log.info
+        tell(
             "call",
             door=call.door,
             method=method,

@@ -27,6 +27,7 @@ from hitree_server.access import Access
 from hitree_server.annotator import ScoreItem
 from hitree_server.calls import internal_error
 from hitree_server.drawing import Job, draw
+from hitree_server.niceness import ENGINE
 from hitree_server.version import VERSION
 from hitree_server.workers import Workers
 
@@ -57,6 +58,8 @@ class Service:
         self.metrics = metrics
         self.access = Access.of(settings)  # asked by the doors; who embeds the service may call
         self._workers = Workers(settings.model_workers, settings.model_queue, metrics)
+        # For what takes a drawing a moment before it begins: no plan is in its way.
+        self._brief = Workers(1, settings.model_queue + settings.queue_limit, metrics, ENGINE)
         self._backend: Backend | None = None
         self._closed = False
         self._running: Counter[Backend] = Counter()  # calls, by what they are answered from
@@ -104,6 +107,7 @@ class Service:
         """Give the threads back."""
         self.close()
         self._workers.close()
+        self._brief.close()
 
     @contextmanager
     def _admitted(self, request: Message | None) -> Iterator[Backend]:
@@ -144,7 +148,8 @@ class Service:
         began = time.perf_counter()
         with self._admitted(request) as backend:
             intake.check_bundle(request.bundle, backend.manifest)
-            with backend.engine.room(intake.candidates(request)):
+            begun = request.HasField("resume")
+            with backend.engine.room(intake.candidates(request), begun=begun):
                 job = await self._job(intake.draw_ask(request), call, backend)
             groups = self.metrics.drawing(draw(job, backend, self._workers), began)
             async with aclosing(_told(groups, call)) as told:
@@ -174,7 +179,7 @@ class Service:
             plan = await self._known(ask.plan, ask.ask.nearest, call, backend)
         stacks = [plan.stack(leaf.id) for leaf in plan.leaves]
         work = partial(backend.models.conditions, stacks, plan.subject)
-        conditions = await self._workers.run("condition", call, work)
+        conditions = await self._brief.run("condition", call, work)
         return Job(call, ask, plan, conditions)
 
     async def _known(self, plan: Plan, nearest: bool, call: Call, backend: Backend) -> Plan:
@@ -183,7 +188,7 @@ class Service:
             return plan
         text = check_text(plan.subject or plan.root.text, "subject")
         work = partial(backend.models.recognise, text, nearest)
-        found = await self._workers.run("recognise", call, work)
+        found = await self._brief.run("recognise", call, work)
         return replace(plan, subject=found.subject, confidence=found.confidence)
 
     # ---- understanding -----------------------------------------------------------------------

@@ -36,6 +36,7 @@ class Settings(BaseSettings):
     model_queue: int = Field(64, ge=1)  # model calls that may wait
     max_rows: int = Field(64, ge=1, le=4096)  # rows of the running batch
     queue_limit: int = Field(256, ge=1)  # drawings that may wait
+    longest_wait: float = Field(1, ge=0)  # seconds that a drawing may be expected to wait
     drain_seconds: float = Field(30, ge=0)  # how long running drawings may go on after SIGTERM
     tls_cert: Path | None = None  # PEM chain of both doors; None: they speak in the clear
     tls_key: Path | None = None  # PEM private key that goes with it

@@ -21,9 +21,9 @@ _T = TypeVar("_T")
 class Workers:
     """Runs model calls; what may wait is bounded. Belongs to one event loop."""
 
-    def __init__(self, threads: int, queue: int, metrics: Metrics) -> None:
+    def __init__(self, threads: int, queue: int, metrics: Metrics, niceness: int = MODELS) -> None:
         self._pool = ThreadPoolExecutor(
-            threads, "hitree-model", initializer=lambda: give_way(MODELS)
+            threads, "hitree-model", initializer=lambda: give_way(niceness)
         )
         self._limit = threads + queue
         self._metrics = metrics

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fakes import FakeClock
-from hitree.errors import EmptyPrompt, InternalError
+from hitree.errors import EmptyPrompt, HiTreeError, InternalError, Overloaded
 from hitree.v1 import hitree_pb2 as pb
 from hitree_server.calls import Call, observed
 from hitree_server.engine.stats import Stats
@@ -88,3 +88,13 @@ async def test_the_first_point_is_timed_from_the_call(
     monkeypatch.setattr(time, "perf_counter", clock)
     assert [event async for event in service.draw(pb.DrawRequest(prompt="draw a cat"), CALL)]
     assert value(service.metrics, "draw_first_point_seconds_sum") == 5.0
+
+
+@pytest.mark.parametrize(("error", "level"), [(EmptyPrompt, "INFO"), (Overloaded, "DEBUG")])
+def test_a_refusal_under_overload_is_logged_only_in_detail(
+    error: type[HiTreeError], level: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG", logger="hitree_server")
+    with pytest.raises(error), observed("Draw", CALL, Metrics()):
+        raise error("no")
+    assert [record.levelname for record in caplog.records] == [level]

@@ -280,6 +280,22 @@ def test_how_many_drawings_will_be_made(request_: pb.DrawRequest, count: int) ->
     assert intake.candidates(request_) == count
 
 
+async def test_what_was_begun_elsewhere_may_wait_for_longer(
+    service: Service, fakes: Fakes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, asked = fakes.opened[0].engine, []
+    room = engine.room
+
+    def spied(rows: int, *, begun: bool) -> Any:
+        asked.append((rows, begun))
+        return room(rows, begun=begun)
+
+    monkeypatch.setattr(engine, "room", spied)
+    await drawn(service, pb.DrawRequest(prompt="draw a cat", seed=1, candidates=2))
+    await drawn(service, pb.DrawRequest(prompt="draw a cat", seed=1, resume={"points": 3}))
+    assert asked == [(2, False), (1, True)]
+
+
 async def test_room_is_given_back_by_what_cannot_be_prepared(service: Service) -> None:
     for _ in range(13):
         with pytest.raises(UnknownSubject):

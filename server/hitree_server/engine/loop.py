@@ -86,10 +86,10 @@ class Engine:
         self.stats.ready = self._started = True
 
     @contextmanager
-    def room(self, rows: int) -> Iterator[None]:
+    def room(self, rows: int, *, begun: bool = False) -> Iterator[None]:
         """Keep room for ``rows`` while what shall be drawn in them is prepared.
 
-        So a drawing that cannot be accepted costs no model call.
+        So a drawing that cannot be accepted costs no model call; ``begun`` as for the scheduler.
 
         Raises:
             InvalidInput: there is never so much room.
@@ -103,7 +103,7 @@ class Engine:
                 "ask for fewer"
             )
         with self._changed:
-            self._check_room(rows)
+            self._check_room(rows, begun)
             self._kept += rows
         try:
             yield
@@ -121,7 +121,7 @@ class Engine:
         """
         spec.check(self.settings.max_rows, self._condition)
         with self._changed:
-            self._check_room(spec.rows)
+            self._check_room(spec.rows, begun=spec.known > 0)
             sequence = Sequence(spec, next(self._numbers), self._clock())
             stream = Stream(sequence, self.settings.buffer_events, self._cancel, self._resume)
             self._coming += spec.rows
@@ -143,16 +143,16 @@ class Engine:
         if self._thread is not None:
             self._thread.join()
 
-    def _check_room(self, rows: int) -> None:
-        refusal = self._refusal(rows)
+    def _check_room(self, rows: int, begun: bool) -> None:
+        refusal = self._refusal(rows, begun)
         if refusal is not None:
             self.stats.rejected[refusal.reason.lower()] += 1
             raise refusal
 
-    def _refusal(self, rows: int) -> HiTreeError | None:
+    def _refusal(self, rows: int, begun: bool) -> HiTreeError | None:
         if self._stop_at is not None or not self._started:
             return Unavailable("the engine is not running, or stops; try another replica")
-        return self._scheduler.refusal(rows, self._coming + self._kept)
+        return self._scheduler.refusal(rows, self._coming + self._kept, begun=begun)
 
     def _cancel(self, sequence: Sequence) -> None:
         error = Cancelled("the drawing was cancelled")

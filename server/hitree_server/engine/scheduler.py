@@ -8,6 +8,7 @@ none starves. The head of the queue is never passed by a narrower sequence, for 
 from __future__ import annotations
 
 import heapq
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,8 @@ from hitree_server.engine.step import Emission, Mark, Result, Step
 if TYPE_CHECKING:
     from hitree_server.engine.stats import Stats
 
+RECENT = 0.1  # weight of the last sequence in the mean of how long they take
+
 
 @dataclass(frozen=True)
 class EngineSettings:
@@ -36,6 +39,7 @@ class EngineSettings:
 
     max_rows: int = 64  # rows of the largest batch
     queue_limit: int = 256  # rows that may wait beyond those that are free
+    longest_wait: float = math.inf  # seconds that a sequence may be expected to wait for its rows
     sequence_limit: int = 4096  # sequences in all: running, waiting or with a slow reader
     ageing: float = 10.0  # seconds of waiting that weigh as much as one level of priority
     buffer_events: int = 64  # events that a reader may be behind before its sequence is paused
@@ -67,13 +71,17 @@ class Scheduler:
 
     # What the engine is told
 
-    def refusal(self, rows: int, coming: int) -> Overloaded | None:
-        """Why a sequence of ``rows`` cannot be accepted, with ``coming`` rows just accepted."""
+    def refusal(self, rows: int, coming: int, *, begun: bool = False) -> Overloaded | None:
+        """Why a sequence of ``rows`` cannot be accepted, with ``coming`` rows just accepted.
+
+        One that was ``begun`` elsewhere may wait for longer than others: its reader has a part.
+        """
         limits = self._settings
         ahead = self.demand + coming
-        if ahead + rows <= limits.most_rows and (
-            len(self._accepted) + coming < limits.sequence_limit
-        ):
+        beyond = max(0, ahead + rows - limits.max_rows)  # rows that must be given back before
+        in_time = beyond * self._run_seconds / limits.max_rows <= limits.longest_wait
+        few = len(self._accepted) + coming < limits.sequence_limit
+        if few and beyond <= limits.queue_limit and (in_time or begun):
             return None
         wait = max(0.1, min(30.0, self._run_seconds * ahead / limits.max_rows))
         return Overloaded(
@@ -107,6 +115,7 @@ class Scheduler:
         """Take a sequence out of the batch, since its reader is slow."""
         if sequence.phase is Phase.RUNNING:
             self.demand -= sequence.spec.rows
+            sequence.held_up = True
             self._enter(sequence, Phase.PAUSED)
 
     def resume(self, sequence: Sequence) -> None:
@@ -295,7 +304,9 @@ class Scheduler:
             first_point_ms=(first - sequence.arrived) * 1000,
             total_ms=(now - sequence.arrived) * 1000,
         )
-        self._run_seconds += 0.1 * (now - sequence.joined - self._run_seconds)
+        if not sequence.held_up:
+            weight = RECENT if self._run_seconds else 1.0
+            self._run_seconds += weight * (now - sequence.joined - self._run_seconds)
         strokes = sequence.stroke - sequence.spec.first_stroke
         events.append(Ended(reason, strokes, sequence.points, timings))
         self._close(sequence, reason, tuple(events))

@@ -252,6 +252,19 @@ async def test_a_full_engine_refuses_and_counts_it():
     assert engine.stats.rejected == {"overloaded": 1}
 
 
+async def test_what_was_begun_elsewhere_may_wait_where_others_are_refused():
+    clock, device = FakeClock(), FakeDevice()
+    device.before = lambda: clock.advance(0.01)
+    engine = stepped(device, clock, max_rows=1, longest_wait=0)
+    await draw(engine, spec(1))
+    engine.submit(spec(2))
+    with pytest.raises(Overloaded):
+        engine.submit(spec(3))
+    stream = engine.submit(spec(3, known=1))
+    engine.run()
+    assert isinstance([event async for event in stream][-1], Ended)
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
