@@ -175,7 +175,7 @@ class Service:
             plan = await self._known(ask.plan, ask.ask.nearest, call, backend)
         stacks = [plan.stack(leaf.id) for leaf in plan.leaves]
         work = partial(backend.models.conditions, stacks, plan.subject)
-        conditions = await self._workers.run("condition", call, work)
+        conditions = await self._workers.run("condition", call, work, accepted=True)
         return Job(call, ask, plan, conditions)
 
     async def _known(self, plan: Plan, nearest: bool, call: Call, backend: Backend) -> Plan:
