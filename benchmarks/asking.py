@@ -116,6 +116,12 @@ def write_plans(address: str) -> list[pb.Plan]:
         return [stub.Plan(pb.PlanRequest(prompt=prompt, seed=1)).plan for prompt in PROMPTS]
 
 
+def rows_of(address: str) -> int:
+    """Rows of the service's running batch."""
+    with grpc.insecure_channel(address) as channel:
+        return int(HiTreeStub(channel).ModelInfo(pb.ModelInfoRequest()).engine.max_rows)
+
+
 def percentile(values: Iterable[float], q: float) -> float:
     """The ``q``-th percentile, not a number where there are no values."""
     found = list(values)

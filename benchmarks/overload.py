@@ -1,11 +1,12 @@
 """What a service does with more requests than it can serve.
 
-    python benchmarks/overload.py [--seconds 20] [--set queue_limit=8]
+    python benchmarks/overload.py [--seconds 20] [--set longest_wait=0.05 max_rows=16]
 
 First its capacity is measured, with clients that draw one drawing after another. Then requests
 come by themselves, as a Poisson process, at 0.8 and at 10 times that capacity. Those that are
 accepted should hardly be slower than before, the others be refused quickly, with a hint when to try
-again, and nothing may hang or be left behind. A last run asks over HTTP, at the same rate.
+again, and nothing may hang or be left behind. A last, short run asks over HTTP at twice the
+capacity, which is what its client can send.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 import numpy as np
-from asking import Asked, asking, head, percentile, row, write_plans
+from asking import Asked, asking, head, percentile, row, rows_of, write_plans
 from serving import add_arguments, serving
 
 from hitree.codec import to_json
@@ -35,11 +36,10 @@ if TYPE_CHECKING:
 
     from hitree.v1 import hitree_pb2 as pb
 
-CLIENTS = 64  # that find out the capacity: as many as there are rows
 RAMP = 0.2  # of a load's seconds, which do not count: it begins in an empty engine
 WITHIN = 60.0  # seconds for a call: one that takes them hangs
 REFUSALS = ("RESOURCE_EXHAUSTED", "429")
-LIGHT, HEAVY = 0.8, 10.0  # of the capacity
+LIGHT, HEAVY, HTTP = 0.8, 10.0, 2.0  # of the capacity
 
 
 @dataclass(frozen=True)
@@ -72,20 +72,18 @@ class Run:
 
 
 async def capacity(server: Server, plans: list[pb.Plan], seconds: float) -> float:
-    """Drawings a second where there is always another one to be made."""
+    """Drawings a second where each row is always wanted, and none is waited for."""
+    rows = rows_of(server.address)
     ends: list[float] = []
     async with asking(server.address, plans) as asker:
         over = asyncio.Event()
 
         async def keep_asking() -> None:
             while not over.is_set():
-                asked = await asker.ask()
-                await asyncio.sleep(asked.hint or 0)
-                if asked.code == "OK":
-                    ends.append(asked.ended)
+                ends.append((await asker.ask()).ended)
 
-        clients = [asyncio.create_task(keep_asking()) for _ in range(CLIENTS)]
-        while len(ends) < CLIENTS:  # all begin together, and drift apart
+        clients = [asyncio.create_task(keep_asking()) for _ in range(rows)]
+        while len(ends) < rows:  # all begin together, and drift apart
             await asyncio.sleep(seconds / 20)
         begun = time.perf_counter()
         await asyncio.sleep(seconds)
@@ -254,13 +252,14 @@ def main() -> None:
         plans = write_plans(server.address)
         most = asyncio.run(capacity(server, plans, args.seconds / 2))
         sys.stdout.write(f"capacity: {most:.1f} drawings a second\n\n")
-        heavy = args.heavy * most
+        loads = (
+            (f"{LIGHT:g} x", over_grpc, LIGHT, args.seconds),
+            (f"{args.heavy:g} x", over_grpc, args.heavy, args.seconds),
+            (f"{HTTP:g} x, HTTP", over_http, HTTP, args.seconds / 4),
+        )
         runs = [
-            asyncio.run(over_grpc(f"{LIGHT:g} x", server, plans, LIGHT * most, args.seconds)),
-            asyncio.run(over_grpc(f"{args.heavy:g} x", server, plans, heavy, args.seconds)),
-            asyncio.run(
-                over_http(f"{args.heavy:g} x, HTTP", server, plans, heavy, args.seconds / 4)
-            ),
+            asyncio.run(send(name, server, plans, share * most, seconds))
+            for name, send, share, seconds in loads
         ]
     sys.stdout.write(f"{accepted(runs)}\n{refused(runs)}")
     if args.json:

@@ -33,12 +33,13 @@ from hitree_server.settings import Settings
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from asking import Asker
+    from asking import Asked, Asker
     from serving import Reading, Server
 
     from hitree.bundle import Bundle
     from hitree.v1 import hitree_pb2 as pb
 
+PATIENT = 600.0  # seconds that a drawing may wait for a row: nobody is refused here
 CROWD = 64  # clients that the service and its one-at-a-time twin are compared with
 
 
@@ -60,7 +61,7 @@ class Round:
 
 async def closed(server: Server, plans: list[pb.Plan], streams: int, seconds: float) -> Round:
     """Have ``streams`` clients draw one drawing after another."""
-    made: list[object] = []
+    made: list[Asked] = []
     async with asking(server.address, plans) as asker:
         over = asyncio.Event()
         readers = [asyncio.create_task(_keep_asking(asker, over, made)) for _ in range(streams)]
@@ -74,7 +75,7 @@ async def closed(server: Server, plans: list[pb.Plan], streams: int, seconds: fl
         points, after = asker.points - points, server.read()
         over.set()
         await asyncio.gather(*readers)
-    ended = [a for a in made if begun <= a.ended < begun + spent]
+    ended = [a for a in made if begun <= a.ended < begun + spent and a.code == "OK"]
     steps = _steps(before, after)
     return Round(
         streams=streams,
@@ -89,7 +90,7 @@ async def closed(server: Server, plans: list[pb.Plan], streams: int, seconds: fl
     )
 
 
-async def _keep_asking(asker: Asker, over: asyncio.Event, made: list[object]) -> None:
+async def _keep_asking(asker: Asker, over: asyncio.Event, made: list[Asked]) -> None:
     while not over.is_set():
         made.append(await asker.ask())
 
@@ -144,7 +145,7 @@ def compare(args: argparse.Namespace, server: Server) -> dict[str, list[Round]]:
     """Rounds of the service and of one that draws a single sequence at a time."""
     plans = write_plans(server.address)
     found: dict[str, list[Round]] = {"continuous batching": [], "one at a time": []}
-    with serving(args.bundle, args.cores[0], max_rows=1) as single:
+    with serving(args.bundle, args.cores[0], max_rows=1, longest_wait=PATIENT) as single:
         for _ in range(args.rounds):
             for one, rounds in zip((server, single), found.values(), strict=True):
                 one.until_idle()
@@ -224,7 +225,9 @@ def main() -> None:
     os.sched_setaffinity(0, {args.cores[1]})
     bundle = bundles.load(args.bundle)
     sys.stdout.write(f"{bundle.manifest.version}, onnxruntime {ort.__version__}\n\n")
-    with serving(args.bundle, args.cores[0], max_rows=args.max_rows) as server:
+    with serving(
+        args.bundle, args.cores[0], max_rows=args.max_rows, longest_wait=PATIENT
+    ) as server:
         streams = measure(args, bundle, server)
         sys.stdout.write(f"{table(streams)}\n{histogram(streams)}\n")
         pair = compare(args, server)

@@ -59,7 +59,7 @@ class Service:
         self.access = Access.of(settings)  # asked by the doors; who embeds the service may call
         self._workers = Workers(settings.model_workers, settings.model_queue, metrics)
         # For what takes a drawing a moment before it begins: no plan is in its way.
-        self._brief = Workers(1, settings.model_queue + settings.queue_limit, metrics, ENGINE)
+        self._brief = Workers(1, settings.model_queue, metrics, ENGINE)
         self._backend: Backend | None = None
         self._closed = False
         self._running: Counter[Backend] = Counter()  # calls, by what they are answered from
@@ -179,7 +179,7 @@ class Service:
             plan = await self._known(ask.plan, ask.ask.nearest, call, backend)
         stacks = [plan.stack(leaf.id) for leaf in plan.leaves]
         work = partial(backend.models.conditions, stacks, plan.subject)
-        conditions = await self._brief.run("condition", call, work)
+        conditions = await self._brief.run("condition", call, work, accepted=True)
         return Job(call, ask, plan, conditions)
 
     async def _known(self, plan: Plan, nearest: bool, call: Call, backend: Backend) -> Plan:

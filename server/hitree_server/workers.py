@@ -29,16 +29,19 @@ class Workers:
         self._metrics = metrics
         self._unfinished: set[Future[Any]] = set()  # Any: each model has its own result
 
-    async def run(self, name: str, call: Call, work: Callable[[], _T]) -> _T:
+    async def run(
+        self, name: str, call: Call, work: Callable[[], _T], *, accepted: bool = False
+    ) -> _T:
         """Run ``work`` in a thread; ``name`` is the model in the metrics.
 
-        Work that has begun cannot be stopped: past the deadline its result is thrown away.
+        Work that has begun cannot be stopped: past the deadline its result is thrown away. Work
+        for what was ``accepted`` elsewhere, and is bounded there, is never refused.
 
         Raises:
             Overloaded: too many calls wait.
             DeadlineExceeded: the call's deadline passed first.
         """
-        if len(self._unfinished) >= self._limit:
+        if len(self._unfinished) >= self._limit and not accepted:
             raise Overloaded(
                 f"{len(self._unfinished)} model calls run or wait, the limit is {self._limit}; "
                 "try again in a second",

@@ -318,6 +318,27 @@ async def test_model_calls_that_wait_are_bounded(fakes: Fakes, settings: Setting
     service.stop()
 
 
+async def test_what_there_is_room_for_is_not_refused_for_its_conditions(
+    fakes: Fakes, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = settings.model_copy(update={"model_workers": 1, "model_queue": 1})
+    service = Service(settings, Metrics())
+    service.open(fakes.open(settings))
+    conditions, gate = fakes.models.conditions, threading.Event()
+
+    def held(stacks: list[tuple[str, ...]], subject: str) -> Any:
+        assert gate.wait(20)
+        return conditions(stacks, subject)
+
+    monkeypatch.setattr(fakes.models, "conditions", held)
+    plan = Plan(build([Node(0, None, "draw a cat")]), subject="cat")
+    request = pb.DrawRequest(plan=plan_to_wire(plan), max_points=5)
+    drawing = [asyncio.create_task(drawn(service, request)) for _ in range(12)]
+    asyncio.get_running_loop().call_soon(gate.set)
+    assert [told[-1].kind for told in await asyncio.gather(*drawing)] == ["finished"] * 12
+    service.stop()
+
+
 async def gathered(tasks: list[Any]) -> list[Any]:
     return await asyncio.gather(*tasks, return_exceptions=True)
 
