@@ -109,7 +109,8 @@ async def draw(job: Job, backend: Backend, workers: Workers) -> AsyncGenerator[D
                     yield tell(event, job.plan.leaves)
             return
         drawn = await asyncio.gather(*(_collect(stream) for stream in streams))
-        best = await workers.run("rank", job.call, _ranking(job, drawn, backend.models))
+        ranking = _ranking(job, drawn, backend.models)
+        best = await workers.run("rank", job.call, ranking, accepted=True)
         yield _started(job, backend, best, replayed=True)
         yield PlanMade(job.plan)
         for event in drawn[best]:
