@@ -112,9 +112,9 @@ async def draw(job: Job, backend: Backend, workers: Workers) -> AsyncGenerator[l
                     yield news
             return
         drawn = await asyncio.gather(*(_collect(stream) for stream in streams))
-        best = await workers.run("rank", job.call, _ranking(job, drawn, backend.models))
+        ranking = _ranking(job, drawn, backend.models)
+        best = await workers.run("rank", job.call, ranking, accepted=True)
         yield [_started(job, backend, best, replayed=True), PlanMade(job.plan)]
-        yield [tell(event, job.plan.leaves) for event in drawn[best]]
 
 
 def tell(event: EngineEvent, leaves: tuple[Node, ...]) -> DrawEvent:

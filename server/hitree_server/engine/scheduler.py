@@ -30,8 +30,6 @@ from hitree_server.engine.step import Emission, Mark, Result, Step
 if TYPE_CHECKING:
     from hitree_server.engine.stats import Stats
 
-RECENT = 0.1  # weight of the last sequence in the mean of how long they take
-
 
 @dataclass(frozen=True)
 class EngineSettings:
@@ -50,6 +48,19 @@ class EngineSettings:
         return self.max_rows + self.queue_limit
 
 
+class Mean:
+    """A running mean of values above 0, in which the last one weighs ``weight``."""
+
+    def __init__(self, weight: float) -> None:
+        self._weight = weight
+        self.value = 0.0  # 0 without any
+
+    def observe(self, value: float) -> None:
+        """Take a value in."""
+        weight = self._weight if self.value else 1.0
+        self.value += weight * (value - self.value)
+
+
 class Scheduler:
     """Decides steps and says what readers are told; owned by the engine's thread."""
 
@@ -66,7 +77,8 @@ class Scheduler:
         self._emissions: list[Emission] = []
         self._steps = 0
         self._stepped: float | None = None  # when the last step was committed
-        self._run_seconds = 0.0  # running mean of the time a sequence spends in the batch
+        self._length = Mean(0.1)  # points of a sequence
+        self._pace = Mean(0.05)  # seconds from one step to the next
         self.demand = 0  # rows of all that run or wait
 
     # What the engine is told
@@ -79,11 +91,12 @@ class Scheduler:
         limits = self._settings
         ahead = self.demand + coming
         beyond = max(0, ahead + rows - limits.max_rows)  # rows that must be given back before
-        in_time = beyond * self._run_seconds / limits.max_rows <= limits.longest_wait
+        run = self._length.value * self._pace.value  # seconds that a sequence takes, as steps go
+        in_time = beyond * run / limits.max_rows <= limits.longest_wait
         few = len(self._accepted) + coming < limits.sequence_limit
         if few and beyond <= limits.queue_limit and (in_time or begun):
             return None
-        wait = max(0.1, min(30.0, self._run_seconds * ahead / limits.max_rows))
+        wait = max(0.1, min(30.0, run * ahead / limits.max_rows))
         return Overloaded(
             f"{len(self._accepted)} drawings are being made or wait, more cannot be taken on; "
             f"try again in {wait:.1f} s",
@@ -115,7 +128,6 @@ class Scheduler:
         """Take a sequence out of the batch, since its reader is slow."""
         if sequence.phase is Phase.RUNNING:
             self.demand -= sequence.spec.rows
-            sequence.held_up = True
             self._enter(sequence, Phase.PAUSED)
 
     def resume(self, sequence: Sequence) -> None:
@@ -304,9 +316,7 @@ class Scheduler:
             first_point_ms=(first - sequence.arrived) * 1000,
             total_ms=(now - sequence.arrived) * 1000,
         )
-        if not sequence.held_up:
-            weight = RECENT if self._run_seconds else 1.0
-            self._run_seconds += weight * (now - sequence.joined - self._run_seconds)
+        self._length.observe(sequence.points - sequence.spec.known)
         strokes = sequence.stroke - sequence.spec.first_stroke
         events.append(Ended(reason, strokes, sequence.points, timings))
         self._close(sequence, reason, tuple(events))
@@ -321,6 +331,7 @@ class Scheduler:
         if self._stepped is not None and len(step.joins) < len(step.running):
             # every row makes a point a step, so steps are as far apart as the points of a row
             stats.gap_seconds.observe(now - self._stepped, result.points)
+            self._pace.observe(now - self._stepped)
         self._stepped = now
 
 

@@ -161,7 +161,6 @@ class Sequence:
     stroke: int = 0  # index of the stroke that is being drawn, the canvas counted
     points: int = 0  # that the reader has
     joined: float | None = None  # first time in the batch
-    held_up: bool = False  # its reader was slow at some time
     first_point: float | None = None  # when the first point was delivered
     snapshot: object | None = None  # what the slots keep of it while it is parked
 

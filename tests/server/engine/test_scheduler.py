@@ -103,16 +103,21 @@ def test_submissions_on_their_way_count_as_waiting():
     assert desk.scheduler.refusal(1, 5) is not None
 
 
-def test_who_would_wait_for_too_long_is_refused():
-    desk = Desk(max_rows=4, queue_limit=99, longest_wait=1.0)
-    for _ in range(4):
-        desk.accept()
-    assert desk.scheduler.refusal(4, 0) is None  # nobody knows yet how long drawings take
-    running = desk.step()
-    desk.now = 2.0
-    desk.step(running[0])  # took 2 s, so that every half a second a row is given back
+def busy(desk: Desk, *, points: int, apart: float, known: int = 0) -> None:
+    """Fill the batch after a drawing of ``points``, with steps that are so many seconds apart."""
+    drawings = [desk.accept(known=known) for _ in range(desk.scheduler._settings.max_rows)]
+    drawings[0].points = points
+    for over in ([], drawings[:1], []):
+        desk.step(*over)
+        desk.now += apart
     desk.accept()
     desk.step()
+
+
+def test_who_would_wait_for_too_long_is_refused():
+    desk = Desk(max_rows=4, queue_limit=99, longest_wait=1.0)
+    assert desk.scheduler.refusal(99, 0) is None  # nobody knows yet how long drawings take
+    busy(desk, points=100, apart=0.02)  # 2 s each, so that every half a second a row is free
     assert desk.scheduler.refusal(2, 0) is None
     assert desk.scheduler.refusal(1, 1) is None
     assert desk.scheduler.refusal(2, 1) is not None
@@ -122,26 +127,20 @@ def test_who_would_wait_for_too_long_is_refused():
     assert desk.scheduler.refusal(99, 1, begun=True) is not None
 
 
+def test_a_refusal_tells_when_the_drawings_ahead_are_done():
+    desk = Desk(max_rows=4, longest_wait=0.0)
+    busy(desk, points=150, known=50, apart=0.02)
+    refusal = desk.scheduler.refusal(1, 0)
+    assert refusal is not None
+    assert refusal.retry_after == pytest.approx(2.0)
+
+
 def test_nobody_is_refused_for_waiting_where_rows_are_free():
     desk = Desk(max_rows=2, longest_wait=0.0)
-    desk.accept()
-    (first,) = desk.step()
-    desk.now = 60.0
-    desk.step(first)
+    busy(desk, points=100, apart=60.0)
+    desk.scheduler.end_all(Cancelled("enough"))
     assert desk.scheduler.refusal(2, 0) is None
     assert desk.scheduler.refusal(2, 1) is not None
-
-
-def test_what_a_slow_reader_held_up_does_not_tell_how_long_drawings_take():
-    desk = Desk(max_rows=1, longest_wait=1.0)
-    slow = desk.accept()
-    desk.step()
-    desk.scheduler.pause(slow)
-    desk.now = 600.0
-    desk.scheduler.resume(slow)
-    desk.step(slow)
-    desk.accept()
-    assert desk.scheduler.refusal(1, 0) is None
 
 
 def test_paused_sequences_are_bounded_too():
