@@ -115,6 +115,7 @@ async def draw(job: Job, backend: Backend, workers: Workers) -> AsyncGenerator[l
         ranking = _ranking(job, drawn, backend.models)
         best = await workers.run("rank", job.call, ranking, accepted=True)
         yield [_started(job, backend, best, replayed=True), PlanMade(job.plan)]
+        yield [tell(event, job.plan.leaves) for event in drawn[best]]
 
 
 def tell(event: EngineEvent, leaves: tuple[Node, ...]) -> DrawEvent:

@@ -137,6 +137,7 @@ async def test_candidates_are_ranked_and_the_best_is_replayed(
     told = await drawn(service, request)
     assert told[0].replayed
     assert fakes.opened[0].engine.stats.finished["complete"] == 3
+    assert isinstance(told[-1], events.Finished)
     best = strokes_of(told)
     single = strokes_of(await drawn(service, pb.DrawRequest(prompt="draw a cat", seed=5)))
     assert (best == single) == (told[0].candidate == 0)
