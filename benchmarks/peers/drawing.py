@@ -57,7 +57,7 @@ class Studio:
     def __init__(self, folder: Path) -> None:
         bundle = bundles.load(folder)
         self._graph = bundle.manifest.decoder
-        self._device = open_device(bundle.file(self._graph.file), "cpu", threads=1)
+        self._device = open_device(bundle.file(self._graph.choose("cpu")[1]), "cpu", threads=1)
         self._models = Models.load(bundle, threads=1)
 
     def batch(self, rows: int = ROWS) -> Batch:

@@ -108,7 +108,7 @@ def _request(plan: Plan, seed: int) -> pb.DrawRequest:
 
 async def _draw(bundle: Bundle, specs: list[SequenceSpec]) -> list[NDArray[np.int32]]:
     graph = bundle.manifest.decoder
-    engine = Engine(graph, open_device(bundle.file(graph.file), "cpu", threads=1))
+    engine = Engine(graph, open_device(bundle.file(graph.choose("cpu")[1]), "cpu", threads=1))
     engine.start()
     rows = asyncio.Semaphore(engine.settings.max_rows)
 

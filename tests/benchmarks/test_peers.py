@@ -49,7 +49,7 @@ async def expected(
 ) -> list[NDArray[np.int32]]:
     bundle = tiny_bundle()
     graph = bundle.manifest.decoder
-    engine = Engine(graph, open_device(bundle.file(graph.file), "cpu", threads=1))
+    engine = Engine(graph, open_device(bundle.file(graph.choose("cpu")[1]), "cpu", threads=1))
     engine.start()
     draw = modules["prepare"].draw
     drawn = await asyncio.gather(*(draw(engine, spec) for spec in specs))
