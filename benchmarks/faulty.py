@@ -31,7 +31,7 @@ class Faulty:
         self._device = device
         self._failing = range(WARM_UP + after, WARM_UP + after + count)
         self._steps = counting()
-        self.provider, self.available = device.provider, device.available
+        self.provider, self.store = device.provider, device.store
 
     def bind(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> Callable[[], None]:
         compute = self._device.bind(inputs, outputs)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sys
 
-ENGINE, MODELS = 5, 10  # beyond the process; a drawing that has begun goes before a plan
+ENGINE, MODELS = 10, 15  # beyond the process; a drawing that has begun goes before a plan
 
 
 def give_way(by: int) -> None:
