@@ -23,7 +23,8 @@ from hitree_training.checkpoint import CheckpointError
 from hitree_training.trained import digest
 
 FILES = {
-    "decoder_step.onnx", "decoder_step.int8.onnx", "decoder_step.fp16.onnx", "condition.onnx",
+    "decoder_step.onnx", "decoder_step.int8.onnx", "decoder_step.fp16.onnx", "decoder_rows.onnx",
+    "condition.onnx",
     "scorer_segments.onnx", "scorer_texts.onnx", "scorer_unity.onnx",
     "generator_describe.onnx", "generator_expand.onnx", "generator_step.onnx", "classifier.onnx",
     "vocabulary.json", "tokens.npz", "tokenizer.json",
