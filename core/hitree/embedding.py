@@ -6,7 +6,8 @@ Imports `tokenizers`, which the light SDK does not install: only training and se
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 from zipfile import BadZipFile
 
@@ -16,7 +17,7 @@ from tokenizers import Tokenizer
 from hitree.errors import BundleCorrupt, BundleIncomplete
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -34,8 +35,6 @@ class TokenVectors:
     tokenizer: Tokenizer
     table: NDArray[np.int8]  # (V, E)
     scale: NDArray[np.float32]  # (V,) what 1 in a row of the table stands for
-    # The vectors of texts that came lately, for instructions come again and again.
-    _known: dict[str, NDArray[np.float32]] = field(default_factory=dict, repr=False)
 
     @classmethod
     def load(cls, folder: Path) -> TokenVectors:
@@ -64,16 +63,18 @@ class TokenVectors:
 
     def vectors(self, text: str) -> NDArray[np.float32]:
         """The vectors of a text's first 32 tokens: (T, E); T is 1, and zeros, for no tokens."""
-        known = self._known.get(text)
-        if known is not None:
-            return known
+        return self._lately(text)
+
+    @cached_property
+    def _lately(self) -> Callable[[str], NDArray[np.float32]]:
+        """`_read` that remembers: instructions come again and again."""
+        return lru_cache(MOST_KNOWN)(self._read)
+
+    def _read(self, text: str) -> NDArray[np.float32]:
         ids = self.tokenizer.encode(text, add_special_tokens=False).ids[:MAX_TOKENS]
         found = self.table[ids] * self.scale[ids, None]
         found = found if ids else np.zeros((1, self.width), np.float32)
         found.flags.writeable = False
-        if len(self._known) >= MOST_KNOWN:
-            self._known.clear()
-        self._known[text] = found
         return found
 
     def batch(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

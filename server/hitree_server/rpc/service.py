@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -124,8 +125,7 @@ def wrapped(group: list[_Reply], request: object) -> list[_Reply] | list[pb.Draw
 
 def admitted(context: Context, service: Service) -> AbstractContextManager[str]:
     """See `hitree_server.access.Access.admitted`."""
-    metadata = dict(context.invocation_metadata() or ())
-    return service.access.admitted(str(metadata.get(AUTHORIZATION, "")))
+    return service.access.admitted(_metadata(context)[AUTHORIZATION])
 
 
 def check_read(request: object) -> None:
@@ -136,13 +136,19 @@ def check_read(request: object) -> None:
 
 def call_of(context: Context) -> Call:
     """The call behind a context."""
-    metadata = dict(context.invocation_metadata() or ())
+    metadata = _metadata(context)
     return Call.of(
         "grpc",
-        request_id=str(metadata.get(REQUEST_ID, "")),
+        request_id=metadata[REQUEST_ID],
         timeout=context.time_remaining(),
-        headers={TRACE: str(metadata.get(TRACE, ""))},
+        headers={TRACE: metadata[TRACE]},
     )
+
+
+def _metadata(context: Context) -> defaultdict[str, str]:
+    """What the caller sent beside its request; empty where it sent nothing."""
+    sent = context.invocation_metadata() or ()
+    return defaultdict(str, {name: str(value) for name, value in sent})
 
 
 async def tell_id(context: Context, call: Call) -> None:
