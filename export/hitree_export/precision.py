@@ -76,7 +76,8 @@ def _score(step: DecoderStep, batch: Batch) -> torch.Tensor:
     for t in range(batch.rows.shape[1]):
         row = batch.rows[:, t]
         state, said = step.hear(state, prepared[batch.segment[:, t]])
-        found = losses(decoder.head_of(said), row, batch.segment_end[:, t], decoder.scale)
+        head = decoder.head_of(*torch.split(said, [6 * decoder.preset.mixtures, 4], dim=-1))
+        found = losses(head, row, batch.segment_end[:, t], decoder.scale)
         if t > 0:
             total += (found.offset * (1 - row[:, END]) + found.pen) * batch.valid[:, t]
         state = state._replace(pen=move(state.pen, row, decoder.preset.raster))

@@ -193,17 +193,16 @@ class SketchDecoder(nn.Module):
         else:
             begun = self._begun(told, where.position, where.layout)
             out = torch.where(where.begins > 0, begun, out)
-        return self.head_of(torch.cat([out, rest], dim=-1))
+        return self.head_of(out, rest)
 
-    def head_of(self, said: Tensor) -> Head:
-        """What the raw output ``said`` (…, 6 M + 4) stands for."""
-        M = self.preset.mixtures
-        mx, my, mixture, sx, sy, r, pen, segment = torch.split(said, [M] * 6 + [3, 1], dim=-1)
+    def head_of(self, out: Tensor, rest: Tensor) -> Head:
+        """What the raw outputs ``out`` (…, 6 M), of offsets, and ``rest`` (…, 4) stand for."""
+        mx, my, mixture, sx, sy, r = torch.split(out, [self.preset.mixtures] * 6, dim=-1)
         sigma = torch.exp(torch.stack([sx, sy], dim=-1)) + SIGMA_FLOOR / self.scale
         mean = torch.stack([mx, my], dim=-1)
         # A correlation near 1 makes the density of a point on the line explode.
         rho = 0.95 * torch.tanh(r)
-        return Head(mixture, mean, sigma, rho, pen, segment.squeeze(-1))
+        return Head(mixture, mean, sigma, rho, rest[..., :3], rest[..., 3])
 
     def _begun(self, told: Tensor, position: Tensor, layout: Tensor) -> Tensor:
         """A stroke begins somewhere in the frame, wherever the pen was lifted: (…, 6 M)."""
@@ -365,15 +364,22 @@ def sample_component(logits: Tensor, noise: Tensor) -> Tensor:
     return (torch.arange(last + 1.0) == first).to(noise.dtype)
 
 
+def _directions() -> Tensor:
+    """Unit vectors all around: (DIRECTIONS, 2)."""
+    at = 2 * math.pi * (torch.arange(DIRECTIONS, dtype=torch.float64) + 0.5) / DIRECTIONS
+    return torch.stack([torch.cos(at), torch.sin(at)], dim=1).float()
+
+
+_DIRECTIONS = _directions()
+
+
 def sample_normal(rho: Tensor, radius: Tensor, angle: Tensor) -> Tensor:
     """Draw pairs of normals (B, 2) of correlation ``rho`` (B, 1) from uniforms (B, 1) each.
 
     The angle is one of `DIRECTIONS`, so that no sine is computed, which rounds as it likes.
     """
-    at = 2 * math.pi * (torch.arange(DIRECTIONS, dtype=torch.float64) + 0.5) / DIRECTIONS
-    directions = torch.stack([torch.cos(at), torch.sin(at)], dim=1).float()
     index = (angle * DIRECTIONS).to(torch.int64).squeeze(1)
-    around = directions[index] * torch.sqrt(-2 * torch.log(radius))  # (B, 2)
+    around = _DIRECTIONS[index] * torch.sqrt(-2 * torch.log(radius))  # (B, 2)
     a, b = torch.split(around, [1, 1], dim=-1)
     return torch.cat([a, rho * a + torch.sqrt(1 - rho * rho) * b], dim=-1)
 
