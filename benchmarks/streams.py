@@ -27,7 +27,8 @@ from serving import add_arguments, serving
 
 from hitree import bundle as bundles
 from hitree_server.backend import open_decoder
-from hitree_server.bench import bare
+from hitree_server.bench import bare, drawings
+from hitree_server.models import Models
 from hitree_server.settings import Settings
 
 if TYPE_CHECKING:
@@ -127,6 +128,7 @@ def measure(args: argparse.Namespace, bundle: Bundle, server: Server) -> dict[in
     """All rounds of every number of streams; the numbers take turns."""
     plans = write_plans(server.address)
     graph = bundle.manifest.decoder
+    specs = drawings(Models.load(bundle, threads=1))
     with pinned(args.cores[0]):
         _, device = open_decoder(bundle, Settings.of(provider="cpu"))
     found: dict[int, list[Round]] = {streams: [] for streams in args.streams}
@@ -135,7 +137,7 @@ def measure(args: argparse.Namespace, bundle: Bundle, server: Server) -> dict[in
             server.until_idle()
             with pinned(args.cores[0]):
                 rows = min(streams, args.max_rows)
-                loop = bare(graph, device, rows, args.seconds / 2)
+                loop = bare(graph, device, specs, rows, args.seconds / 2)
             made = asyncio.run(closed(server, plans, streams, args.seconds))
             rounds.append(Round(**{**vars(made), "bare": loop}))
     return found

@@ -34,20 +34,29 @@ class FakeClock:
 
 
 def step_graph(
-    *, hidden: int = HIDDEN, condition: int = CONDITION, extra: tuple[StateTensor, ...] = ()
+    *,
+    hidden: int = HIDDEN,
+    condition: int = CONDITION,
+    extra: tuple[StateTensor, ...] = (),
+    stride: int = 1,
 ) -> StepGraph:
     """The manifest's description of a sketch decoder without a canvas."""
     return StepGraph(
         file="decoder_step.onnx",
         inputs=(
-            Tensor("noise", (5,)),
+            Tensor("noise", (stride, 5)),
             Tensor("temperature", (1,)),
             Tensor("condition", (condition,)),
-            Tensor("forced", (5,)),
-            Tensor("force", (1,)),
-            Tensor("may_end", (1,)),
+            Tensor("forced", (stride, 5)),
+            Tensor("force", (stride,)),
+            Tensor("may_end", (stride,)),
+            Tensor("limit", (1,)),
         ),
-        outputs=(Tensor("segment_end", (1,)),),
+        outputs=(
+            Tensor("rows", (stride, 5)),
+            Tensor("segment_end", (stride,)),
+            Tensor("made", (1,)),
+        ),
         state=(
             StateTensor("row", (5,), output="row_out", initial=(0, 0, 0, 1, 0)),
             StateTensor("position", (2,), output="position_out", initial=(128, 128)),
@@ -56,6 +65,7 @@ def step_graph(
             *extra,
         ),
         noise=5,
+        stride=stride,
     )
 
 
@@ -98,27 +108,57 @@ class FakeDevice:
             self.failures -= 1
             raise RuntimeError("the device is on strike")
         self.buckets.append(len(i["row"]))
-        drive = i["condition"].sum(axis=1, keepdims=True) + i["row"][:, :1] / 8
-        o["h_out"][:] = np.tanh(0.5 * i["h"] + drive + i["noise"][:, :1])
-        o["c_out"][:] = i["c"] + i["forced"][:, :1] * i["force"]
-        push = o["h_out"][:, :2]
-        if self.guided:
-            o["memory_out"][:] = 0.9 * i["memory"] + push[:, :, None]
-            push = self._pair(push + o["memory_out"][:, :, 0])
-        made = self._sample(i, push)
-        o["row_out"][:] = np.where(i["force"] > 0, i["forced"], made)
-        moves = (o["row_out"][:, 4:] < 0.5) * o["row_out"][:, :2]
-        o["position_out"][:] = i["position"] + moves
-        o["position_out"][i["condition"][:, 0] == self.poison] = np.inf
-        lifted = (o["row_out"][:, 3:4] > 0) & (i["noise"][:, 4:] < self.segment_end)
-        o["segment_end"][:] = lifted | (o["row_out"][:, 4:] > 0)
+        names = [name.removesuffix("_out") for name in o if name.endswith("_out")]
+        state = {name: i[name].copy() for name in names}
+        live = i["limit"] > 0
+        o["made"][:] = 0
+        for index in range(i["noise"].shape[1]):
+            made = self._once(i, state, index)
+            for name, value in made.items():
+                where = live.reshape(-1, *[1] * (value.ndim - 1))
+                state[name] = np.where(where, value, state[name])
+            row = state["row"]
+            o["rows"][:, index] = row
+            lifted = (row[:, 3] > 0) & (i["noise"][:, index, 4] < self.segment_end)
+            o["segment_end"][:, index] = lifted | (row[:, 4] > 0)
+            o["made"][:] += live
+            live = live & (o["segment_end"][:, index, None] == 0) & (i["limit"] > index + 1)
+        for name, value in state.items():
+            o[f"{name}_out"][:] = value
 
-    def _sample(self, i: Mapping[str, np.ndarray], push: np.ndarray) -> np.ndarray:
-        row = np.zeros_like(i["row"])
-        offset = (i["noise"][:, 1:3] - 0.5) * 40 * i["temperature"] + push
-        row[:, :2] = np.rint(offset * 4) / 4
-        ends = (i["may_end"][:, 0] > 0) & (i["row"][:, 3] > 0) & (i["noise"][:, 3] > 0.8)
-        lifts = ~ends & (i["noise"][:, 3] < self.lift)
+    def _once(
+        self, i: Mapping[str, np.ndarray], state: Mapping[str, np.ndarray], index: int
+    ) -> dict[str, np.ndarray]:
+        noise, forced = i["noise"][:, index], i["forced"][:, index]
+        force = i["force"][:, index : index + 1]
+        drive = i["condition"].sum(axis=1, keepdims=True) + state["row"][:, :1] / 8
+        made = {
+            "h": np.tanh(0.5 * state["h"] + drive).astype(np.float32),
+            "c": state["c"] + forced[:, :1] * force,
+        }
+        push = made["h"][:, :2]
+        if self.guided:
+            made["memory"] = 0.9 * state["memory"] + push[:, :, None]
+            push = self._pair(push + made["memory"][:, :, 0])
+        sampled = self._sample(noise, i["temperature"], i["may_end"][:, index], state["row"], push)
+        row = made["row"] = np.where(force > 0, forced, sampled)
+        made["position"] = state["position"] + (row[:, 4:] < 0.5) * row[:, :2]
+        made["position"][i["condition"][:, 0] == self.poison] = np.inf
+        return made
+
+    def _sample(
+        self,
+        noise: np.ndarray,
+        temperature: np.ndarray,
+        may_end: np.ndarray,
+        last: np.ndarray,
+        push: np.ndarray,
+    ) -> np.ndarray:
+        row = np.zeros_like(last)
+        offset = (noise[:, 1:3] - 0.5) * 40 * temperature + push
+        ends = (may_end > 0) & (last[:, 3] > 0) & (noise[:, 3] > 0.8)
+        lifts = ~ends & (noise[:, 3] < self.lift)
+        row[:, :2] = np.rint(offset * 4) / 4 * ~ends[:, None]
         row[:, 2], row[:, 3], row[:, 4] = ~ends & ~lifts, lifts, ends
         return row
 
@@ -189,11 +229,11 @@ async def settle() -> None:
 
 _ONNX = """
 <ir_version: 9, opset_import: ["" : 18]>
-step (float[B,5] noise, float[B,1] temperature, float[B,C] condition, float[B,5] forced,
-      float[B,1] force, float[B,1] may_end, float[B,5] row, float[B,2] position,
+step (float[B,1,5] noise, float[B,1] temperature, float[B,C] condition, float[B,1,5] forced,
+      float[B,1] force, float[B,1] may_end, float[B,1] limit, float[B,5] row, float[B,2] position,
       float[B,H] h, float[B,H] c)
-  => (float[B,1] segment_end, float[B,5] row_out, float[B,2] position_out,
-      float[B,H] h_out, float[B,H] c_out)
+  => (float[B,1,5] rows, float[B,1] segment_end, float[B,1] made, float[B,5] row_out,
+      float[B,2] position_out, float[B,H] h_out, float[B,H] c_out)
 <float one = {1}, float half = {0.5}, float grid = {4}, float reach = {30}, float lift = {0.1},
  float close = {0.3}, float rare = {0.9}>
 {
@@ -211,7 +251,8 @@ step (float[B,5] noise, float[B,1] temperature, float[B,C] condition, float[B,5]
   squashed = Tanh (c_out)
   h_out = Mul (o, squashed)
   mean = MatMul (h_out, V)
-  n_mix, n_xy, n_pen, n_end = Split <axis = 1> (noise, widths)
+  uniforms = Squeeze (noise, one_axis)
+  n_mix, n_xy, n_pen, n_end = Split <axis = 1> (uniforms, widths)
   centred = Sub (n_xy, half)
   spread = Mul (centred, temperature)
   raw = Add (mean, spread)
@@ -226,9 +267,11 @@ step (float[B,5] noise, float[B,1] temperature, float[B,C] condition, float[B,5]
   lifts = Cast <to = 1> (is_lift)
   not_down = Add (ends, lifts)
   down = Sub (one, not_down)
-  made = Concat <axis = 1> (offset, down, lifts, ends)
+  sampled = Concat <axis = 1> (offset, down, lifts, ends)
   forcing = Greater (force, half)
-  row_out = Where (forcing, forced, made)
+  given = Squeeze (forced, one_axis)
+  row_out = Where (forcing, given, sampled)
+  rows = Unsqueeze (row_out, one_axis)
   xy, pen, up, end = Split <axis = 1> (row_out, columns)
   stays = Sub (one, end)
   move = Mul (xy, stays)
@@ -237,6 +280,7 @@ step (float[B,5] noise, float[B,1] temperature, float[B,C] condition, float[B,5]
   closes = Cast <to = 1> (is_close)
   up_closes = Mul (up, closes)
   segment_end = Max (up_closes, end)
+  made = Min (limit, one)
 }
 """
 
@@ -260,6 +304,7 @@ def write_step_graph(
             weights("V", hidden, 2),
             numpy_helper.from_array(np.array([1, 2, 1, 1], np.int64), "widths"),
             numpy_helper.from_array(np.array([2, 1, 1, 1], np.int64), "columns"),
+            numpy_helper.from_array(np.array([1], np.int64), "one_axis"),
         ]
     )
     onnx.checker.check_model(model)

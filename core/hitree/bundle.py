@@ -42,17 +42,21 @@ class StateTensor(Tensor):
 
 @dataclass(frozen=True)
 class StepGraph:
-    """One step of a recurrent model: rows in, rows out, state carried by the caller."""
+    """One step of a recurrent model: rows in, rows out, state carried by the caller.
+
+    The sketch decoder's step draws up to ``stride`` rows of every sequence, one after the other.
+    """
 
     file: str  # in float32
     inputs: tuple[Tensor, ...]  # per-row inputs beside the state
     outputs: tuple[Tensor, ...]  # per-row outputs beside the state
     state: tuple[StateTensor, ...]
-    noise: int  # uniforms a row and step, the width of the input "noise"
+    noise: int  # uniforms that a drawn row takes, the width of the input "noise"
     precisions: dict[str, str] = field(default_factory=dict)  # others, "int8", … -> file
     best: dict[str, str] = field(default_factory=dict)  # provider -> the precision to use there
     dense: tuple[str, ...] = ()  # precisions that do the same work in every step
     rows: str = ""  # file of the graph that puts rows of the `resident` state in another order
+    stride: int = 1  # rows that a step draws of a sequence at most
 
     @property
     def resident(self) -> tuple[StateTensor, ...]:
@@ -215,7 +219,10 @@ def _step_graph(raw: dict[str, Any]) -> StepGraph:
         best=dict(raw.get("best", {})),
         dense=tuple(raw.get("dense", ())),
         rows=raw.get("rows", ""),
+        stride=raw.get("stride", 1),
     )
+    if not (isinstance(graph.stride, int) and graph.stride >= 1):
+        raise ValueError(f"a step draws 1 row of a sequence or more, not {graph.stride!r}")
     for provider, precision in graph.best.items():
         if precision not in {FP32, *graph.precisions}:
             raise ValueError(f"the best precision on {provider}, {precision!r}, is not there")

@@ -19,6 +19,7 @@ from hitree.errors import NotFinite, OutOfFrame
 
 GRID = 4  # steps a unit
 DOWN, UP, END = 2, 3, 4  # columns of a row
+ROW = 5  # of them in all
 
 _WIRE_LIMIT = 2**29  # units, either way, that still fit a signed 32-bit count of grid steps
 

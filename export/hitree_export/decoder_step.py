@@ -3,14 +3,19 @@
 What a step needs of the instruction stack does not change while a leaf is drawn, so the graph
 ``condition`` makes it once, and the step adds it: `Condition`. All that the LSTM sees is multiplied
 at once. What a stroke's beginning asks for (one row in ten) is done with those rows alone, or with
-all of them where a device wants the same work in every step. It computes what `SketchDecoder.step`
-computes, but for rounding.
+all of them where a device wants the same work in every step.
 
-Shapes: as in `hitree_training.models.decoder`; k rows of B whose stroke begins.
+A served step draws several rows of every sequence, one after the other, and stops where a segment
+ends, so that what its caller does between steps is done less often. It computes what
+`SketchDecoder.step` computes, called as often, but for rounding.
+
+Shapes: as in `hitree_training.models.decoder`; k rows of B whose stroke begins; S rows that a step
+draws of a sequence at most.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast  # Any: the exporter's graph context has no public type
 
 import torch
@@ -35,6 +40,10 @@ if TYPE_CHECKING:
     from hitree_training.models.decoder import SketchDecoder
 
 PENS = len(Pen._fields)
+
+# Draws a row of the sequences that are live: of a state, what is live (B, 1), the condition, and
+# the rest of `SketchDecoder.step`'s inputs; returns the state and whether the segment ends (B, 1).
+Once = Callable[..., tuple[State, Tensor]]
 
 
 class Condition(nn.Module):
@@ -72,8 +81,30 @@ def widths(decoder: SketchDecoder) -> list[int]:
     return [4 * p.width, 6 * p.mixtures + 4, p.begin, p.layout, TOLD]
 
 
+def stride(once: Once, *tensors: Tensor) -> tuple[Tensor, ...]:
+    """Draw up to S rows of every sequence, ``once`` at a time.
+
+    ``tensors`` are the graph's inputs, with an axis of S after that of the rows where they are of
+    one drawn row, and the state. A sequence draws no more than its ``limit`` (B, 1), and nothing
+    after a row that ends a segment. Returns the rows (B, S, 5), whether a segment ended with each
+    (B, S), how many were drawn (B, 1), and the state as it was after the last one of these.
+    """
+    noise, temperature, condition, forced, force, may_end, limit, *rest = tensors
+    state, live = State(Pen(*rest[:PENS]), *rest[PENS:]), limit > 0
+    rows, ends, made = list[Tensor](), list[Tensor](), torch.zeros_like(limit)
+    for index in range(noise.shape[1]):
+        uniforms, given = noise[:, index], forced[:, index]
+        flags = force[:, index : index + 1], may_end[:, index : index + 1]
+        state, end = once(state, live, condition, uniforms, temperature, given, *flags)
+        rows.append(state.pen.row)
+        ends.append(end)
+        made = made + live
+        live = live & (end < 1) & (limit > index + 1)
+    return torch.stack(rows, dim=1), torch.cat(ends, dim=1), made, *state.pen, *state[1:]
+
+
 class DecoderStep(nn.Module):
-    """One step, with its state as plain tensors in the order of `State`."""
+    """A step, with its state as plain tensors in the order of `State`; see `stride`."""
 
     def __init__(
         self, decoder: SketchDecoder, product: Product = exact, *, dense: bool = False
@@ -85,18 +116,28 @@ class DecoderStep(nn.Module):
         self._dense = dense
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
-        noise, temperature, condition, forced, force, may_end, *rest = tensors
-        state, said = self.hear(State(Pen(*rest[:PENS]), *rest[PENS:]), condition)
-        row, segment_end = self._act(said, noise, temperature, forced, force, may_end)
-        pen = move(state.pen, row, self.decoder.preset.raster)
-        return segment_end, *pen, *state[1:]
+        return stride(self.once, *tensors)
 
-    def hear(self, state: State, condition: Tensor) -> tuple[State, Tensor]:
-        """See the last row; what the next one is drawn from comes raw: (B, 6 M + 4)."""
+    def once(
+        self, state: State, live: Tensor, condition: Tensor, *told: Tensor
+    ) -> tuple[State, Tensor]:
+        """The next row of all that are ``live`` (B, 1); the others stay what they are."""
+        heard, said = self.hear(state, condition, live)
+        row, segment_end = self._act(said, *told)
+        pen = move(heard.pen, row, self.decoder.preset.raster)
+        pen = Pen(*(torch.where(live, new, old) for new, old in zip(pen, state.pen, strict=True)))
+        h, c = torch.where(live, heard.h, state.h), torch.where(live, heard.c, state.c)
+        return heard._replace(pen=pen, h=h, c=c), segment_end
+
+    def hear(self, state: State, condition: Tensor, live: Tensor) -> tuple[State, Tensor]:
+        """See the last row; what the next one is drawn from comes raw: (B, 6 M + 4).
+
+        Rows that are not ``live`` keep no strokes, and what they were drawn under.
+        """
         d, pen = self.decoder, state.pen
         M, H, C = d.preset.mixtures, d.preset.width, d.preset.condition
         gates, head, begin, query, told = torch.split(condition, widths(d), dim=-1)
-        begins = _Rows(pen.row[:, UP : UP + 1] > 0, dense=self._dense)
+        begins = _Rows((pen.row[:, UP : UP + 1] > 0) & live, dense=self._dense)
         position = begins.of(pen.position)
         place = place_of(begins.of(pen.start), position, begins.of(pen.stroke))
         last = d.layout.keep(place, begins.of(state.told)).unsqueeze(1)  # (k, 1, K)
@@ -108,6 +149,7 @@ class DecoderStep(nn.Module):
         said = functional.linear(h, d.head.weight[:, :H]) + head
         begun = self._begun(begins.of(h), found, begins.of(begin), position)
         said = begins.put(said, torch.cat([begun, begins.of(said)[:, 6 * M :]], dim=-1))
+        told = torch.where(live, told, state.told)
         return State(pen, h, c, begins.put(state.strokes, kept), told, layout), said
 
     def _cell(self, state: State, layout: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:

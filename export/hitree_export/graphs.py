@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from hitree import bundle
 from hitree.bundle import FP32
+from hitree.stroke5 import ROW
 from hitree_export.decoder_step import Condition, DecoderStep, widths
 from hitree_export.products import Half, Quantised, reach
 from hitree_export.rows import rows_graph
@@ -32,7 +33,8 @@ if TYPE_CHECKING:
     from hitree_training.models.scorer import Scorer
 
 FORBIDDEN = frozenset({"Loop", "Scan", "If", "LSTM", "GRU", "RNN"})
-NOISE = 5  # uniforms a row and step of the decoder
+NOISE = 5  # uniforms that a row of the decoder takes
+STRIDE = 4  # rows of a sequence that one of its steps draws at most: a leaf has some 15
 ROWS = 3  # of the example inputs: no size that a broadcast could be mistaken for
 STROKES, TOKENS, LEVELS = 7, 6, 4  # of the example inputs
 POINTS, FEATURES = 32, 4  # of a stroke, see hitree.segments
@@ -112,7 +114,7 @@ class GeneratorStep(nn.Module):
 
 
 def decoder_steps(decoder: SketchDecoder) -> dict[str, DecoderStep]:
-    """One step of the sketch decoder, sampling inside, by precision.
+    """The step of the sketch decoder, sampling inside, by precision.
 
     Precisions for GPUs do the same work in every step, which can then be recorded as one graph.
     """
@@ -128,23 +130,30 @@ def decoder_graph(decoder: SketchDecoder) -> bundle.StepGraph:
     state = initial_state(decoder.preset, 1)
     initial = dict(zip((*Pen._fields, *State._fields[1:]), (*state.pen, *state[1:]), strict=True))
     inputs = (
-        bundle.Tensor("noise", (NOISE,)),
+        bundle.Tensor("noise", (STRIDE, NOISE)),
         bundle.Tensor("temperature", (1,)),
         bundle.Tensor("condition", (sum(widths(decoder)),)),
-        bundle.Tensor("forced", (5,)),
-        bundle.Tensor("force", (1,)),
-        bundle.Tensor("may_end", (1,)),
+        bundle.Tensor("forced", (STRIDE, ROW)),
+        bundle.Tensor("force", (STRIDE,)),
+        bundle.Tensor("may_end", (STRIDE,)),
+        bundle.Tensor("limit", (1,)),
+    )
+    outputs = (
+        bundle.Tensor("rows", (STRIDE, ROW)),
+        bundle.Tensor("segment_end", (STRIDE,)),
+        bundle.Tensor("made", (1,)),
     )
     return bundle.StepGraph(
         file="decoder_step.onnx",
         inputs=inputs,
-        outputs=(bundle.Tensor("segment_end", (1,)),),
+        outputs=outputs,
         state=tuple(_state(name, value) for name, value in initial.items()),
         noise=NOISE,
         precisions={name: f"decoder_step.{name}.onnx" for name in ("int8", "fp16")},
         best={"cpu": "int8", "cuda": "fp16"},
         dense=("fp16",),
         rows="decoder_rows.onnx",
+        stride=STRIDE,
     )
 
 

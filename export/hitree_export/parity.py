@@ -21,7 +21,7 @@ from hitree.bundle import FP32
 from hitree.drawing import CENTRE, Drawing
 from hitree.segments import stroke_features
 from hitree.stroke5 import snap
-from hitree_export.decoder_step import PENS, Condition
+from hitree_export.decoder_step import PENS, Condition, stride
 from hitree_export.graphs import ExportError, GeneratorStep, decoder_steps
 from hitree_training.models.decoder import Pen, State
 
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     Run = Callable[[Feed], Feed]
 
 MOST_ROWS = 256  # a batch of the engine
-SEQUENCES, STEPS = 32, 60  # of whole sequences
+SEQUENCES, LENGTH = 32, 60  # whole sequences, and their rows
 TOLERANCE = 1e-3  # of state, log-probabilities and embeddings
 AGREE_STEP = 0.99  # share of single rows whose choice agrees
 AGREE_SEQUENCE = 0.9  # share of whole sequences that agree to the end
@@ -106,18 +106,25 @@ def _network(decoder: SketchDecoder, graphs: Graphs) -> Report:
 
 
 class _Plain(nn.Module):
-    """`SketchDecoder.step` with its state as plain tensors, as `DecoderStep` has it."""
+    """`SketchDecoder.step` in strides, with its state as plain tensors, as `DecoderStep` has it."""
 
     def __init__(self, decoder: SketchDecoder) -> None:
         super().__init__()
         self.decoder = decoder
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
-        noise, heat, condition, forced, force, may_end, *rest = tensors
-        state = State(Pen(*rest[:PENS]), *rest[PENS:])
-        told = noise, heat, forced, force, may_end
-        state, segment_end = self.decoder.step(state, condition, *told)
-        return segment_end, *state.pen, *state[1:]
+        return stride(self._once, *tensors)
+
+    def _once(
+        self, state: State, live: Tensor, condition: Tensor, *told: Tensor
+    ) -> tuple[State, Tensor]:
+        made, segment_end = self.decoder.step(state, condition, *told)
+        new, old = (*made.pen, *made[1:]), (*state.pen, *state[1:])
+        kept = [
+            torch.where(live.view(-1, *[1] * (n.dim() - 1)), n, o)
+            for n, o in zip(new, old, strict=True)
+        ]
+        return State(Pen(*kept[:PENS]), *kept[PENS:]), segment_end
 
 
 def _resized(tensor: RowTensor, condition: int) -> RowTensor:
@@ -136,21 +143,27 @@ def _precisions(decoder: SketchDecoder, graphs: Graphs) -> Iterable[float]:
 
 
 def _one_step(ours: Run, theirs: Run, graph: StepGraph, least: float) -> tuple[float, float]:
-    """One step from many states: how often the choices agree, how far the rest is apart."""
+    """One row from many states: how often the choices agree, how far the rest is apart."""
     feed = mixed_rows(graph, MOST_ROWS, seed=1)
-    found, expected = ours(feed), theirs(feed)
-    same = np.isclose(found["row_out"], expected["row_out"]).all(axis=1)
+    feed["limit"] = np.ones_like(feed["limit"])
+    found, expected = _first(ours(feed)), _first(theirs(feed))
+    same = np.isclose(found["rows"], expected["rows"]).all(axis=(1, 2))
     same &= (found["segment_end"] == expected["segment_end"]).all(axis=1)
     _require(same.mean() >= least, f"{same.mean():.1%} of single rows agree with torch")
     apart = max(_apart(name, found[name][same], expected[name][same]) for name in found)
     return float(same.mean()), apart
 
 
+def _first(found: Feed) -> Feed:
+    """What a step made, without what lies beyond the first row of each sequence."""
+    return found | {name: found[name][:, :1] for name in ("rows", "segment_end")}
+
+
 def _sequences(ours: Run, theirs: Run, graph: StepGraph) -> float:
     """Whole sequences under the same noise: the share that agrees to the end."""
     feed = mixed_rows(graph, SEQUENCES, seed=2)
     close = np.isclose(_draw(ours, graph, feed).rows, _draw(theirs, graph, feed).rows)
-    same = np.asarray(close).all(axis=(0, 2))  # (steps, rows, 5) -> (rows,)
+    same = np.asarray(close).all(axis=(0, 2))  # (length, rows, 5) -> (rows,)
     _require(same.mean() >= AGREE_SEQUENCE, f"{same.mean():.1%} of sequences agree with torch")
     return float(same.mean())
 
@@ -232,12 +245,13 @@ def mixed_rows(graph: StepGraph, rows: int, seed: int) -> Feed:
     tensors = (*graph.inputs, *graph.state)
     feed: Feed = {t.name: rng.random((rows, *t.shape), dtype=np.float32) for t in tensors}
     feed["noise"] = np.clip(feed["noise"].astype(np.float32), 1e-6, 1 - 1e-6)
-    flags = np.eye(3, dtype=np.float32)[rng.integers(0, 3, rows)]
-    moves = rng.integers(-80, 80, (rows, 2)).astype(np.float32) / 4
-    feed["forced"] = np.concatenate([moves, flags], axis=1)
-    feed["row"] = np.concatenate([moves[::-1], flags[::-1]], axis=1)
-    feed["force"] = (rng.random((rows, 1)) < 0.2).astype(np.float32)
-    feed["may_end"] = (rng.random((rows, 1)) < 0.7).astype(np.float32)
+    flags = np.eye(3, dtype=np.float32)[rng.integers(0, 3, (rows, graph.stride + 1))]
+    moves = rng.integers(-80, 80, (rows, graph.stride + 1, 2)).astype(np.float32) / 4
+    made = np.concatenate([moves, flags], axis=2)
+    feed["forced"], feed["row"] = made[:, 1:], made[:, 0]
+    feed["force"] = (rng.random((rows, graph.stride)) < 0.2).astype(np.float32)
+    feed["may_end"] = (rng.random((rows, graph.stride)) < 0.7).astype(np.float32)
+    feed["limit"] = rng.integers(0, graph.stride + 1, (rows, 1)).astype(np.float32)
     feed["temperature"] = feed["temperature"] * np.float32(1.2) + np.float32(0.1)
     for name in ("position", "start"):
         feed[name] = snap(feed[name].astype(np.float32) * 256)
@@ -250,8 +264,8 @@ def mixed_rows(graph: StepGraph, rows: int, seed: int) -> Feed:
 class _Drawn:
     """Sequences that were drawn side by side."""
 
-    rows: NDArray[np.float32]  # (steps, sequences, 5)
-    state: Feed  # after the last step
+    rows: NDArray[np.float32]  # (length, sequences, 5)
+    state: Feed  # after the last row
 
 
 def _draw(
@@ -262,27 +276,33 @@ def _draw(
     first: int = 0,
     forced: NDArray[np.float32] | None = None,
 ) -> _Drawn:
-    """Draw from the initial state; row r has the noise of sequence ``first + r``.
+    """Draw from the initial state; sequence s has the noise of sequence ``first + s``.
 
-    Where ``forced`` (steps, sequences, 5) is given, these rows are made and nothing is sampled.
+    Where ``forced`` (length, sequences, 5) is given, these rows are made and nothing is sampled.
     """
-    rows = len(inputs["noise"])
-    feed = dict(inputs, force=np.full((rows, 1), forced is not None, np.float32))
+    count = len(inputs["noise"])
+    feed = inputs | {"force": np.full_like(inputs["force"], forced is not None)}
     for tensor in graph.state:
         one = np.zeros(tensor.shape, np.float32)
         one.reshape(-1)[:] = tensor.initial  # a single value fills all
-        feed[tensor.name] = np.repeat(one[None], rows, axis=0)
-    noise = np.random.default_rng(6).random((STEPS, SEQUENCES, graph.noise), dtype=np.float32)
-    noise = np.clip(noise, 1e-6, 1 - 1e-6)[:, first : first + rows]
-    made = []
-    for step in range(STEPS):
-        feed["noise"] = np.ascontiguousarray(noise[step])
+        feed[tensor.name] = np.repeat(one[None], count, axis=0)
+    noise = np.random.default_rng(6).random((LENGTH, SEQUENCES, graph.noise), dtype=np.float32)
+    noise = np.clip(noise, 1e-6, 1 - 1e-6)[:, first : first + count]
+    made = np.zeros((LENGTH, count, 5), np.float32)
+    ahead, each = np.arange(graph.stride), np.arange(count)
+    drawn = np.zeros(count, np.int64)  # rows of each sequence
+    while (drawn < LENGTH).any():
+        at = np.minimum(drawn[:, None] + ahead, LENGTH - 1), each[:, None]  # (count, S)
+        feed["limit"] = np.minimum(LENGTH - drawn, graph.stride)[:, None].astype(np.float32)
+        feed["noise"] = noise[at]
         if forced is not None:
-            feed["forced"] = forced[step]
+            feed["forced"] = forced[at]
         out = run(feed)
         feed |= {tensor.name: out[tensor.output] for tensor in graph.state}
-        made.append(out["row_out"])
-    return _Drawn(np.stack(made), {tensor.name: feed[tensor.name] for tensor in graph.state})
+        there = ahead < out["made"]  # (count, S)
+        made[at[0][there], np.nonzero(there)[0]] = out["rows"][there]
+        drawn += out["made"][:, 0].astype(np.int64)
+    return _Drawn(made, {tensor.name: feed[tensor.name] for tensor in graph.state})
 
 
 # ---- the other graphs --------------------------------------------------------------------------

@@ -2,8 +2,9 @@
 
 Both compute the same graph with the same number of rows and threads, in turns in one run, so that
 the ratio holds whatever else the machine does. The bare loop does the least there is: it calls the
-step and lets the state go round, and draws no noise. The engine does all of its work: noise, joins
-and leaves, budgets, pen time, and delivery to as many readers as there are rows. Conditions are
+step and lets the state go round, with noise that was drawn before; every row that the graph
+computes counts. The engine does all of its work: noise, joins and leaves, budgets, pen time, and
+delivery to as many readers as there are rows; points that its readers get count. Conditions are
 those of real subjects, since strokes drawn under random ones are unnaturally short.
 """
 
@@ -56,25 +57,34 @@ def bench(
     found = bundles.load(bundle_path(settings))
     graph = found.manifest.decoder
     models = Models.load(found, settings.threads)
-    plans = [_plan(models, subject) for subject in models.subjects[:SUBJECTS]]
+    plans = drawings(models)
     precision, device = open_decoder(found, settings)
     yield f"{found.manifest.version}, {device.provider}, {precision}, threads: {settings.threads}"
-    yield "| rows | bare rows/s | engine rows/s | ratio |"
+    yield "| rows | bare rows/s | engine points/s | ratio |"
     yield "|---|---|---|---|"
     turn = seconds / ROUNDS
     for size in rows:
         pairs = [
-            (bare(graph, device, size, turn), asyncio.run(engine(graph, device, plans, size, turn)))
+            (
+                bare(graph, device, plans, size, turn),
+                asyncio.run(engine(graph, device, plans, size, turn)),
+            )
             for _ in range(ROUNDS)
         ]
         loop, ours = np.median(pairs, axis=0)
         yield f"| {size} | {loop:,.0f} | {ours:,.0f} | {ours / loop:.2f} |"
 
 
-def bare(graph: StepGraph, device: Device, rows: int, seconds: float) -> float:
-    """Rows a second of a loop around the step."""
+def bare(
+    graph: StepGraph, device: Device, plans: Sequence[SequenceSpec], rows: int, seconds: float
+) -> float:
+    """Stroke-5 rows a second of a loop around the step."""
     slots = Slots(graph, rows, device.store(graph, rows))
-    slots.pad(slice(0, rows))
+    noise = slots.inputs["noise"]
+    noise[:] = np.random.default_rng(0).uniform(1e-6, 1 - 1e-6, noise.shape)
+    slots.inputs["limit"][:] = graph.stride
+    for row in range(rows):
+        slots.inputs["condition"][row] = plans[row % len(plans)].leaves[0].condition
     slots.settle()
     calls = []
     for _ in "ab":
@@ -85,21 +95,21 @@ def bare(graph: StepGraph, device: Device, rows: int, seconds: float) -> float:
     while (spent := time.perf_counter() - began) < seconds:
         calls[steps % 2]()
         steps += 1
-    return steps * rows / spent
+    return steps * rows * graph.stride / spent
 
 
 async def engine(
     graph: StepGraph, device: Device, plans: Sequence[SequenceSpec], rows: int, seconds: float
 ) -> float:
-    """Rows a second of the engine with ``rows`` readers that ask again when they are done."""
+    """Points a second of the engine with ``rows`` readers that ask again when they are done."""
     running = Engine(graph, device, EngineSettings(max_rows=rows, queue_limit=rows))
     running.start()
     seeds = count()
     readers = [asyncio.create_task(_read(running, plans, seeds)) for _ in range(rows)]
     await asyncio.sleep(seconds / 10)
-    made, began = running.stats.step_rows.total, time.perf_counter()
+    made, began = running.stats.points, time.perf_counter()
     await asyncio.sleep(seconds)
-    rate = (running.stats.step_rows.total - made) / (time.perf_counter() - began)
+    rate = (running.stats.points - made) / (time.perf_counter() - began)
     for reader in readers:
         reader.cancel()
     await asyncio.gather(*readers, return_exceptions=True)
@@ -114,8 +124,12 @@ async def _read(running: Engine, plans: Sequence[SequenceSpec], seeds: count[int
                 pass
 
 
-def _plan(models: Models, subject: str) -> SequenceSpec:
-    """A drawing as the service has it made."""
+def drawings(models: Models) -> list[SequenceSpec]:
+    """Drawings of several subjects, as the service has them made."""
+    return [_drawing(models, subject) for subject in models.subjects[:SUBJECTS]]
+
+
+def _drawing(models: Models, subject: str) -> SequenceSpec:
     root = as_instruction(subject, subject)
     conditions = models.conditions([(root, text) for text in TEXTS], subject)
     return SequenceSpec(

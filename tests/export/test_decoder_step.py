@@ -30,8 +30,11 @@ def seen(decoder):
     return Gates(decoder).seen.shape[1]
 
 
+INPUTS = 7  # of the graph, before the state
+
+
 def begins(rows):
-    return rows[6][:, UP] > 0
+    return rows[INPUTS][:, UP] > 0
 
 
 def test_a_prepared_condition_has_its_parts_side_by_side(decoder):
@@ -57,9 +60,9 @@ def test_batches_in_which_no_stroke_begins_are_computed(decoder, rows):
 
 
 def heard(decoder, product, rows):
-    _, _, condition, _, _, _, *rest = rows
+    condition, rest = rows[2], rows[INPUTS:]
     state = State(Pen(*rest[:PENS]), *rest[PENS:])
-    return DecoderStep(decoder, product).hear(state, condition)[1]
+    return DecoderStep(decoder, product).hear(state, condition, torch.ones(ROWS, 1) > 0)[1]
 
 
 def test_less_precision_says_nearly_the_same(decoder, rows):
@@ -82,3 +85,44 @@ def test_reach_is_over_all_that_is_seen(decoder):
     assert found.shape == (seen(decoder),)
     assert (found > 0).all()
     assert found[-decoder.preset.width :].max() < 1.2  # an LSTM's output is below 1
+
+
+def by_name(decoder, tensors):
+    graph = decoder_graph(decoder)
+    names = [*(t.name for t in graph.outputs), *(t.name for t in graph.state)]
+    return dict(zip(names, tensors, strict=True))
+
+
+def test_a_step_draws_what_as_many_steps_of_one_row_draw(decoder, rows):
+    graph, step = decoder_graph(decoder), DecoderStep(decoder)
+    inputs = dict(zip((t.name for t in (*graph.inputs, *graph.state)), rows, strict=True))
+    found = by_name(decoder, step(*rows))
+    state = {t.name: inputs[t.name] for t in graph.state}
+    left = inputs["limit"].clone()
+    made = torch.zeros_like(left)
+    for index in range(graph.stride):
+        one = {
+            name: inputs[name][:, index : index + 1]
+            for name in ("noise", "forced", "force", "may_end")
+        }
+        limit = (left > 0).float()
+        drawn = by_name(decoder, step(*(inputs | one | {"limit": limit} | state).values()))
+        state = {t.name: drawn[t.name] for t in graph.state}
+        live = limit[:, 0] > 0
+        torch.testing.assert_close(found["rows"][live, index], drawn["rows"][live, 0])
+        assert torch.equal(found["segment_end"][live, index], drawn["segment_end"][live, 0])
+        made += limit
+        left = torch.where(drawn["segment_end"] > 0, 0, left - limit)
+    assert torch.equal(found["made"], made)
+    assert made.unique().tolist() == [*range(graph.stride + 1)]
+    for name, value in state.items():
+        torch.testing.assert_close(found[name], value)
+
+
+def test_a_sequence_that_may_draw_nothing_stays_what_it_is(decoder, rows):
+    graph = decoder_graph(decoder)
+    found, none = by_name(decoder, DecoderStep(decoder)(*rows)), rows[INPUTS - 1][:, 0] == 0
+    assert 0 < none.sum() < ROWS
+    for tensor, before in zip(graph.state, rows[INPUTS:], strict=True):
+        assert torch.equal(found[tensor.name][none], before[none]), tensor.name
+    assert (found["made"][none] == 0).all()

@@ -32,17 +32,20 @@ def key(seed: int, candidate: int, node: int) -> int:
     return mixed
 
 
-def draw(keys: Keys, steps: Keys, width: int) -> Floats:
-    """Uniforms in (0, 1), (B, width) float32, for rows with ``keys`` (B,) at ``steps`` (B,)."""
+def draw(keys: Keys, steps: Keys, width: int, ahead: int = 1) -> Floats:
+    """Uniforms in (0, 1), (B, ``ahead``, width) float32, for rows with ``keys`` (B,).
+
+    They are of the steps from ``steps`` (B,) on.
+    """
     first = keys + steps * np.uint64(width * _GOLDEN & _MASK)
-    bits: Keys = np.add.outer(first, _offsets(width))
+    bits: Keys = np.add.outer(first, _offsets(width * ahead))
     bits ^= bits >> np.uint64(30)
     bits *= np.uint64(_M1)
     bits ^= bits >> np.uint64(27)
     bits *= np.uint64(_M2)
     bits ^= bits >> np.uint64(31)
     bits >>= np.uint64(41)
-    return bits.astype(np.float32) * _UNIT + _HALF
+    return (bits.astype(np.float32) * _UNIT + _HALF).reshape(len(keys), ahead, width)
 
 
 def uniforms(
@@ -54,7 +57,7 @@ def uniforms(
     )
     rows = [(key(int(seed), int(c), int(node)), int(step)) for seed, c, node, step in parts]
     keys, counters = np.array(rows, np.uint64).T
-    return draw(keys, counters, width)
+    return draw(keys, counters, width)[:, 0]
 
 
 @cache

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hitree.stroke5 import END, UP
+from hitree.stroke5 import END, ROW, UP
 from hitree_server.engine.sequence import NO_END
 
 if TYPE_CHECKING:
@@ -23,19 +23,18 @@ FLUSH_POINTS = 64  # most points in one delivery
 FLUSH_SECONDS = 0.033  # longest time that a point waits for company
 TICKS_PER_SECOND = 60  # of pen time
 UNITS_PER_TICK = 8  # how far the pen travels in a tick, down or up
-ROW = 5  # numbers of a stroke-5 row
 COLUMNS = ROW + 1  # of a forced row
 
 Flags = NDArray[np.bool_]
 
 
 class Moves(NamedTuple):
-    """What the graph made of n rows in one step."""
+    """What the graph drew in one step: of each of n rows of the batch, up to S stroke-5 rows."""
 
-    previous: Floats  # (n, 2) positions before
-    position: Floats  # (n, 2) positions after
-    row: Floats  # (n, 5) stroke-5 rows
-    segment_end: Floats  # (n,) 1 where the segment is over
+    origin: Floats  # (n, 2) positions before
+    rows: Floats  # (n, S, 5)
+    made: Integers  # (n,) how many of them were drawn, at least 1
+    over: Flags  # (n,) the segment is over with the last of these
 
 
 class Piece(NamedTuple):
@@ -60,10 +59,12 @@ class Boundaries(NamedTuple):
 class Pens:
     """Arrays over rows; ``rank`` counts a sequence's rows from its lead, whose points are sent."""
 
-    def __init__(self, rows: int) -> None:
+    def __init__(self, rows: int, stride: int = 1) -> None:
+        """``stride``: stroke-5 rows that a step draws of each at most, no more than a delivery."""
         self.rank = np.zeros(rows, np.int64)
         self.key = np.zeros(rows, np.uint64)  # of the noise
-        self.step = np.zeros(rows, np.uint64)  # in the node, the canvas not counted
+        self.step = np.zeros(rows, np.uint64)  # stroke-5 rows of the node, the canvas not counted
+        self.most = np.zeros(rows, np.int64)  # stroke-5 rows that a step may draw
         self.cursor = np.zeros(rows, np.int64)  # next forced row, in the pool: first the canvas,
         self.canvas_end = np.zeros(rows, np.int64)  # from here on what was drawn before
         self.prefix_end = np.zeros(rows, np.int64)
@@ -82,12 +83,15 @@ class Pens:
         self.lifts = np.zeros((rows, FLUSH_POINTS), np.bool_)  # the stroke ends with the point
         self.columns: tuple[NDArray[np.generic], ...] = tuple(vars(self).values())
         self._index = np.arange(rows)
+        self._ahead = np.arange(stride)
 
     def clear(self, rows: slice) -> None:
         """Make rows as they are before their first step."""
         for column in self.columns:
             column[rows] = 0
-        self.rank[rows] = self._index[: rows.stop - rows.start]
+        width = rows.stop - rows.start
+        self.rank[rows] = self._index[:width]
+        self.most[rows] = len(self._ahead) if width == 1 else 1  # rows of a sequence keep step
 
     def turn(self, rows: slice, key: int, last: bool) -> None:
         """Begin a leaf."""
@@ -99,41 +103,56 @@ class Pens:
         return self.cursor[:n] < self.prefix_end[:n]
 
     def may_end(self, n: int) -> Flags:
-        """Which rows may end the drawing: in the last leaf, once that has a point."""
-        return np.asarray(self.last_leaf[:n] & (self.points_leaf[:n] > 0))
+        """Which may end the drawing, (n, S): in the last leaf, once that has a point."""
+        ends = np.repeat(self.last_leaf[:n, None], len(self._ahead), axis=1)
+        ends[:, 0] &= self.points_leaf[:n] > 0
+        return ends
+
+    def limits(self, n: int) -> Integers:
+        """How many stroke-5 rows each may draw in the next step, forced ones not considered, (n,).
+
+        No budget is overdrawn; points that the reader knows already come one by one, for strokes
+        that end among them are told one by one.
+        """
+        points, most = self.points[:n], self.most[:n]
+        left: Integers = np.minimum(self.max_points[:n] - points, most)
+        np.minimum(left, self.max_points_leaf[:n] - self.points_leaf[:n], out=left)
+        left[points < self.known[:n]] = 1
+        return left
 
     def advance(self, moves: Moves, now: float, horizon: float) -> Boundaries:
         """Take in a step; points that were made before ``horizon`` are due."""
-        n = len(moves.row)
+        n, made = len(moves.made), moves.made
+        index, before = self._index[:n], self.points[:n].copy()
+        last, lead = moves.rows[index, made - 1], self.rank[:n] == 0
         drawn = self.cursor[:n] >= self.canvas_end[:n]
-        self.cursor[:n] += self.forced(n)
-        self.step[:n] += drawn
-        ended = moves.row[:, END] > 0.5
-        point = drawn & ~ended
-        lead = self.rank[:n] == 0
-        self.points[:n] += point
-        self.points_leaf[:n] += point
-        news = self.points[:n] > self.known[:n]
-        held = point & lead & news
-        self._hold(point & lead, held, moves, now)
+        self.cursor[:n] += made * self.forced(n)
+        self.step[:n] += (made * drawn).astype(np.uint64)
+        ended = last[:, END] > 0.5
+        fresh = (made - ended) * drawn  # points
+        self.points[:n] += fresh
+        self.points_leaf[:n] += fresh
         spent = self.points_leaf[:n] >= self.max_points_leaf[:n]
-        drawn &= lead
-        leaf_over = drawn & (ended | spent | (moves.segment_end > 0.5))
-        exhausted = drawn & (self.points[:n] >= self.max_points[:n])
+        led = drawn & lead
+        leaf_over = led & (ended | spent | moves.over)
+        exhausted = led & (self.points[:n] >= self.max_points[:n])
         over = leaf_over | exhausted
-        opened = self.open[:n] | point
-        stroke_over = opened & (over | (drawn & (moves.row[:, UP] > 0.5)))
+        held = fresh * (led & (before >= self.known[:n]))
+        self._hold(moves, fresh * lead, held, over, now)
+        # Where the last row is no point, the stroke is open if it was before that one.
+        lifted = moves.rows[index, made - 2, UP] > 0.5
+        opened = drawn & (~ended | np.where(made > 1, ~lifted, self.open[:n]))
+        stroke_over = opened & (over | (led & (last[:, UP] > 0.5)))
         np.greater(opened, stroke_over, out=self.open[:n])  # opened and not over
-        pending = self.pending[:n]
-        late = (pending > 0) & (self.since[:n] <= horizon)
-        first = drawn & point & (self.points[:n] == self.known[:n] + 1)
         # A stroke that ends inside its leaf is told with its points, when they are due.
-        waits = stroke_over & held & ~over
-        self.lifts[self._index[:n], pending - held] = waits  # at the point just held, if any
-        stroke_over &= ~waits
-        due = stroke_over | over | first | late | (pending == FLUSH_POINTS)
-        quiet = self.points[:n] < self.known[:n]
-        return Boundaries(due, stroke_over, leaf_over, exhausted, quiet, int((point & lead).sum()))
+        stroke_over &= over | (held == 0)
+        pending, known = self.pending[:n], self.known[:n]
+        late = (pending > 0) & (self.since[:n] <= horizon)
+        first = led & (before <= known) & (self.points[:n] > known)
+        full = pending > FLUSH_POINTS - len(self._ahead)  # the next step may make more than fit
+        due = stroke_over | over | first | late | full
+        quiet = self.points[:n] < known
+        return Boundaries(due, stroke_over, leaf_over, exhausted, quiet, int((fresh * lead).sum()))
 
     def take(self, rows: Integers) -> list[tuple[Piece, ...]]:
         """Hand out the points of ``rows`` (k,) that were not delivered, stroke by stroke."""
@@ -151,17 +170,26 @@ class Pens:
             for row, count in enumerate(counts.tolist())
         ]
 
-    def _hold(self, point: Flags, held: Flags, moves: Moves, now: float) -> None:
-        """Count pen time, and buffer the points to be ``held``; others land where nobody reads."""
-        n = len(point)
-        way = np.subtract(moves.position, moves.previous, dtype=np.float64)
-        way *= way  # exact: the grid is 1/4 unit
-        cost = np.ceil(np.sqrt(way[:, 0] + way[:, 1]) / UNITS_PER_TICK)
-        self.ticks[:n] += np.maximum(cost, 1) * point
-        rows, pending = self._index[:n], self.pending[:n]
-        self.xy[rows, pending] = moves.position
-        self.at[rows, pending] = self.ticks[:n]
-        self.since[:n][held & (pending == 0)] = now
+    def _hold(self, moves: Moves, timed: Integers, held: Integers, over: Flags, now: float) -> None:
+        """Count the pen time of the first ``timed`` points, and buffer the first ``held``.
+
+        Others land where nobody reads.
+        """
+        n, ahead = len(held), self._ahead
+        offsets = moves.rows[:, :, :2]
+        way = np.square(offsets, dtype=np.float64)  # exact: the grid is 1/4 unit
+        cost = np.ceil(np.sqrt(way[:, :, 0] + way[:, :, 1]) / UNITS_PER_TICK)
+        cost = np.maximum(cost, 1) * (ahead < timed[:, None])
+        at = self.ticks[:n, None] + cost.cumsum(axis=1)
+        self.ticks[:n] = at[:, -1]
+        ends = moves.rows[:, :, UP] > 0.5
+        ends &= ahead < (moves.made - over)[:, None]  # what is over is told by itself
+        pending = self.pending[:n]
+        rows, places = self._index[:n, None], pending[:, None] + ahead
+        self.xy[rows, places] = moves.origin[:, None] + offsets.cumsum(axis=1)
+        self.at[rows, places] = at
+        self.lifts[rows, places] = ends
+        self.since[:n][(held > 0) & (pending == 0)] = now
         pending += held
 
 
@@ -197,6 +225,21 @@ class Prefixes:
         self.rows[start + canvas : end, ROW] = spec.recalled_ends
         pens.cursor[rows], pens.canvas_end[rows], pens.prefix_end[rows] = start, start + canvas, end
         self._used = end
+
+    def ahead(self, pens: Pens, rows: Integers, stride: int) -> tuple[Integers, Integers]:
+        """Where the next forced rows of ``rows`` lie, (k, stride), and how many may be drawn, (k,).
+
+        They may be drawn at once up to the end of the canvas, and after it up to where a stroke or
+        a leaf ends.
+        """
+        cursor, end = pens.cursor[rows], pens.prefix_end[rows]
+        canvas = cursor < pens.canvas_end[rows]
+        places = np.minimum(cursor[:, None] + np.arange(stride), end[:, None] - 1)
+        taken = self.rows[places]
+        stops = (taken[:, :, UP] > 0.5) | (taken[:, :, ROW] != NO_END)
+        stops[:, -1] = True
+        until = np.where(canvas, pens.canvas_end[rows] - cursor, stops.argmax(axis=1) + 1)
+        return places, np.minimum(until, end - cursor)
 
     def _compact(self, pens: Pens, live: int, wanted: int) -> None:
         """Keep what is still to come; make room for ``wanted`` rows more."""

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from hitree.stroke5 import ROW
 from hitree_server.engine import noise
-from hitree_server.engine.pens import FLUSH_SECONDS, ROW, Boundaries, Moves
-from hitree_server.engine.sequence import SAMPLED
+from hitree_server.engine.pens import FLUSH_SECONDS, Boundaries, Moves
+from hitree_server.engine.sequence import NO_END, SAMPLED
 from hitree_server.engine.step import Mark, Result
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from hitree_server.engine.store import Array, Block, DeviceStore
 
 Call = Callable[[], None]
+
+NEVER = 1.0  # as a uniform: below no probability
 
 
 class Device(Protocol):
@@ -66,7 +69,7 @@ class Runner:
     ) -> None:
         """``aside`` is called right before the device computes a step."""
         self._device = device
-        self._noise = graph.noise
+        self._graph = graph
         self._clock = clock
         self._aside = aside
         self._calls: dict[tuple[int, int], Call] = {}  # by bucket and by the slots' side
@@ -94,44 +97,53 @@ class Runner:
         n = slots.rows
         assert n == step.rows, "the slots hold what the scheduler thinks they hold"
         if n == 0:
-            return Result((), (), 0, 0, 0.0)
+            return Result((), (), 0, 0, 0, 0.0)
         bucket = min(1 << (n - 1).bit_length(), slots.max_rows)
         ends = self._fill(slots, n)
         self._aside()
         self._compute(slots, n, bucket)
-        previous = slots.state["position"][:n]
+        origin = slots.state["position"][:n]
         slots.flip()
-        broken = _broken(slots, previous)
-        moves = Moves(
-            previous,
-            slots.state["position"][:n],
-            slots.state["row"][:n],
-            _ended(slots.outputs["segment_end"][:n, 0], ends),
-        )
+        broken = _broken(slots, origin)
+        made = slots.outputs["made"][:n, 0].astype(np.int64)
+        over = _over(slots.outputs["segment_end"][:n], made, ends)
+        moves = Moves(origin, slots.outputs["rows"][:n], made, over)
         now = self._clock()
         horizon = now + self._seconds - FLUSH_SECONDS  # the next chance is a step away
         bounds = slots.pens.advance(moves, now, horizon)
         marks = _marks(slots, bounds, broken)
-        return Result(marks, broken, bounds.points, bucket, self._seconds)
+        drawn = int(made.sum())
+        return Result(marks, broken, bounds.points, drawn, bucket, self._seconds)
 
     def _fill(self, slots: Slots, n: int) -> Array | None:
-        """Lay out what the step reads; returns how leaves end with forced rows, (n,), if any."""
-        pens, inputs = slots.pens, slots.inputs
-        inputs["noise"][:n] = noise.draw(pens.key[:n], pens.step[:n], self._noise)
-        inputs["may_end"][:n, 0] = pens.may_end(n)
+        """Lay out what the step reads; returns how leaves end with forced rows, (n, S), if any."""
+        pens, inputs, graph = slots.pens, slots.inputs, self._graph
+        inputs["noise"][:n] = noise.draw(pens.key[:n], pens.step[:n], graph.noise, graph.stride)
+        inputs["may_end"][:n] = pens.may_end(n)
+        limits = pens.limits(n)
         forced = pens.forced(n)
-        inputs["force"][:n, 0] = forced
-        if not forced.any():
-            return None
-        rows = np.flatnonzero(forced)
-        taken = slots.prefixes.rows[pens.cursor[rows]]
-        inputs["forced"][rows] = taken[:, :ROW]
-        ends = np.full(n, SAMPLED, np.float32)
-        ends[rows] = taken[:, ROW]
+        inputs["force"][:n] = forced[:, None]
+        ends = self._force(slots, limits, np.flatnonzero(forced)) if forced.any() else None
+        inputs["limit"][:n, 0] = limits
         return ends
 
+    def _force(self, slots: Slots, limits: Array, rows: Array) -> Array:
+        """Have ``rows`` draw what is known of them, up to where a stroke or a leaf may end."""
+        pens, inputs = slots.pens, slots.inputs
+        places, until = slots.prefixes.ahead(pens, rows, self._graph.stride)
+        taken = slots.prefixes.rows[places]  # (k, S, COLUMNS)
+        inputs["forced"][rows] = taken[:, :, :ROW]
+        known = np.full((len(limits), self._graph.stride), SAMPLED, np.float32)
+        known[rows] = taken[:, :, ROW]
+        # A leaf that is known to go on must not be stopped by chance.
+        inputs["noise"][rows, :, -1] = np.where(
+            known[rows] == NO_END, NEVER, inputs["noise"][rows, :, -1]
+        )
+        limits[rows] = np.minimum(pens.most[rows], until)
+        return known
+
     def _compute(self, slots: Slots, n: int, bucket: int) -> None:
-        slots.pad(slice(n, bucket))
+        slots.inputs["limit"][n:bucket] = 0  # padding stays what it is
         began = self._clock()
         try:
             slots.settle()
@@ -144,9 +156,12 @@ class Runner:
         self._seconds = self._clock() - began
 
 
-def _ended(sampled: Array, ends: Array | None) -> Array:
-    """Where segments end, (n,): as it was sampled, or as is known of forced rows."""
-    return sampled if ends is None else np.where(ends == SAMPLED, sampled, ends)
+def _over(sampled: Array, made: Array, ends: Array | None) -> Array:
+    """Where segments are over, (n,): as it was sampled, or as is known of forced rows."""
+    if ends is not None:
+        sampled = np.where(ends == SAMPLED, sampled, ends)
+    over: Array = sampled[np.arange(len(made)), made - 1] > 0.5
+    return over
 
 
 def _arrange(step: Step, slots: Slots) -> None:
@@ -160,14 +175,14 @@ def _arrange(step: Step, slots: Slots) -> None:
         slots.join(sequence)
 
 
-def _broken(slots: Slots, previous: Array) -> tuple[Sequence, ...]:
+def _broken(slots: Slots, origin: Array) -> tuple[Sequence, ...]:
     """The sequences whose positions are not finite; they are made finite, to count on."""
     position = slots.state["position"][: slots.rows]
     finite = np.isfinite(position)
     if finite.all():
         return ()
     rows = np.flatnonzero(~finite.all(axis=1))
-    position[rows] = previous[rows]
+    position[rows], slots.outputs["rows"][rows] = origin[rows], 0
     return tuple(dict.fromkeys(slots.owners[row] for row in rows.tolist()))
 
 

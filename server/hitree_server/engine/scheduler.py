@@ -78,7 +78,7 @@ class Scheduler:
         self._steps = 0
         self._stepped: float | None = None  # when the last step was committed
         self._length = Mean(0.1)  # points of a sequence
-        self._pace = Mean(0.05)  # seconds from one step to the next
+        self._pace = Mean(0.05)  # seconds from one point of a sequence to the next
         self.demand = 0  # rows of all that run or wait
 
     # What the engine is told
@@ -329,9 +329,9 @@ class Scheduler:
         stats.step_padding += result.bucket - step.rows
         stats.step_seconds.observe(result.seconds)
         if self._stepped is not None and len(step.joins) < len(step.running):
-            # every row makes a point a step, so steps are as far apart as the points of a row
-            stats.gap_seconds.observe(now - self._stepped, result.points)
-            self._pace.observe(now - self._stepped)
+            gap = (now - self._stepped) * step.rows / result.drawn  # from one to the next of a row
+            stats.gap_seconds.observe(gap, result.points)
+            self._pace.observe(gap)
         self._stepped = now
 
 

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from hitree_server.engine.sequence import Sequence
     from hitree_server.engine.store import Block, DeviceStore, Kept
 
-INPUTS = frozenset({"noise", "temperature", "condition", "forced", "force", "may_end"})
-OUTPUTS = frozenset({"segment_end"})
+INPUTS = frozenset({"noise", "temperature", "condition", "forced", "force", "may_end", "limit"})
+OUTPUTS = frozenset({"rows", "segment_end", "made"})
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +47,7 @@ class Slots:
         self.outputs: Arrays = {t.name: array(t, max_rows) for t in graph.outputs}
         here = graph.state if away is None else [t for t in graph.state if t.name in READ]
         self._here, self._away = HostStore(here, max_rows), away
-        self.pens = Pens(max_rows)
+        self.pens = Pens(max_rows, graph.stride)
         kept = (self.inputs["condition"], self.inputs["temperature"])
         self._columns: tuple[Array, ...] = (*kept, *self.pens.columns)
         self.prefixes = Prefixes()
@@ -138,10 +138,6 @@ class Slots:
     def lift(self, rows: slice) -> None:
         """Have the pen lifted in the row that the next step reads: no stroke crosses leaves."""
         self.state["row"][rows, 2:] = (0, 1, 0)
-
-    def pad(self, rows: slice) -> None:
-        """Make padding harmless: state on the host as before a first step."""
-        self._here.blank(rows)
 
     def _begin(self, sequence: Sequence, rows: slice) -> None:
         self._here.blank(rows)

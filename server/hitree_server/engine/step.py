@@ -41,6 +41,7 @@ class Result(NamedTuple):
     marks: tuple[Mark, ...]  # at most one a sequence
     broken: tuple[Sequence, ...]  # the graph made something that is not finite of them
     points: int  # made in this step, all sequences together
+    drawn: int  # stroke-5 rows, those that are no points counted
     bucket: int  # rows that the device computed, the padding counted
     seconds: float  # that the device took
 

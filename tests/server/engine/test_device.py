@@ -55,7 +55,6 @@ def test_a_bound_call_reads_and_writes_the_arrays_themselves(tmp_path, provider)
     # What is done for CUDA, host arrays bound anew for every step, works on any provider.
     device = OnnxDevice(device._session, provider)
     slots = Slots(graph, 2)
-    slots.pad(slice(0, 2))
     results = slots.results(2)
     call = device.bind(slots.feeds(2), results)
     call()

@@ -106,7 +106,9 @@ async def test_a_prefix_is_forced_and_not_delivered():
     device = FakeDevice()
     engine = stepped(device)
     feeds = engine._slots.inputs
-    device.before = lambda: forced.append((float(feeds["force"][0, 0]), feeds["forced"][0].copy()))
+    device.before = lambda: forced.append(
+        (float(feeds["force"][0, 0]), feeds["forced"][0, 0].copy())
+    )
     events = await draw(engine, spec(3, prefix=prefix, first_stroke=2))
     assert [f for f, _ in forced[:7]] == [1, 1, 1, 1, 1, 1, 0]
     assert np.array_equal([row for _, row in forced[:6]], prefix)

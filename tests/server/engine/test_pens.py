@@ -23,12 +23,13 @@ def moves(*rows: tuple[float, float, int], segment_end: tuple[float, ...] | None
     made = np.zeros((len(rows), 5), np.float32)
     for index, (dx, dy, pen) in enumerate(rows):
         made[index, :2], made[index, pen] = (dx, dy), 1
-    ends = np.float32(segment_end or [0] * len(rows))
-    return Moves(previous, previous + made[:, :2], made, ends)
+    over = np.array(segment_end or [0] * len(rows)) > 0
+    return Moves(previous, made[:, None], np.ones(len(rows), np.int64), over)
 
 
 def pens(rows: int = 1) -> Pens:
     fresh = Pens(rows)
+    fresh.most[:] = 1
     fresh.max_points[:], fresh.max_points_leaf[:] = 1000, 1000
     return fresh
 
@@ -137,9 +138,9 @@ def test_budgets_end_the_leaf_or_the_drawing():
 def test_only_the_last_leaf_may_end_the_drawing_and_not_before_its_first_point():
     p = pens(2)
     p.turn(slice(0, 1), np.uint64(1), last=True)
-    assert p.may_end(2).tolist() == [False, False]
+    assert p.may_end(2)[:, 0].tolist() == [False, False]
     advance(p, moves((1, 1, DOWN), (1, 1, DOWN)))
-    assert p.may_end(2).tolist() == [True, False]
+    assert p.may_end(2)[:, 0].tolist() == [True, False]
 
 
 def test_followers_may_end_when_their_lead_may_and_make_no_points():
@@ -152,7 +153,7 @@ def test_followers_may_end_when_their_lead_may_and_make_no_points():
     assert bounds.points == 2
     assert bounds.due.tolist() == [True, False, True, False]
     assert not bounds.leaf_over.any()
-    assert p.may_end(4).tolist() == [False, False, True, True]
+    assert p.may_end(4)[:, 0].tolist() == [False, False, True, True]
     assert p.step.tolist() == [1, 1, 1, 1]
 
 

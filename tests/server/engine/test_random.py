@@ -10,7 +10,7 @@ from functools import cache
 import numpy as np
 import pytest
 
-from fakes import FakeClock, FakeDevice, points, settle, spec, stepped
+from fakes import FakeClock, FakeDevice, points, settle, spec, step_graph, stepped
 from hitree.errors import Overloaded
 from hitree_server.engine import (
     Broken,
@@ -24,6 +24,7 @@ from hitree_server.engine import (
 )
 
 MAX_ROWS = 6
+STRIDES = (1, 2, 4, 7)
 
 
 @dataclass
@@ -64,7 +65,7 @@ def request(seed: int) -> SequenceSpec:
 
 @cache
 def alone(seed: int) -> np.ndarray:
-    """The points of a drawing that is made with nobody else in the batch."""
+    """The points of a drawing that is made row by row with nobody else in the batch."""
 
     async def draw() -> list[object]:
         engine = stepped(max_rows=3)
@@ -83,7 +84,8 @@ class Script:
         self.clock = FakeClock()
         self.device = FakeDevice()
         limits = {"max_rows": MAX_ROWS, "queue_limit": 12, "buffer_events": 6}
-        self.engine = stepped(self.device, self.clock, **limits)
+        graph = step_graph(stride=STRIDES[seed % len(STRIDES)])
+        self.engine = stepped(self.device, self.clock, graph, **limits)
         self.device.before = self.meanwhile
         self.readers: list[Reader] = []
         self.refused = 0

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from fakes import FakeDevice, points, spec, stepped
+from fakes import FakeDevice, points, spec, step_graph, stepped
 from hitree.errors import InvalidInput
 from hitree_server.engine import (
     Ended,
@@ -33,9 +33,9 @@ class Drawn:
     over: np.ndarray  # (N,) whether its stroke ends with it
 
 
-async def draw(one: SequenceSpec, among: int = 0) -> Drawn:
+async def draw(one: SequenceSpec, among: int = 0, stride: int = 1) -> Drawn:
     """Draw ``one``, with others beside it."""
-    engine = stepped()
+    engine = stepped(graph=step_graph(stride=stride))
     beside = [engine.submit(spec(100 + seed)) for seed in range(among)]
     stream = engine.submit(one)
     engine.run()
@@ -88,21 +88,26 @@ def check(whole: Drawn, rest: Drawn, known: int) -> None:
     )  # fmt: skip
 
 
+@pytest.mark.parametrize("stride", [1, 4])
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("told", [True, False])
-async def test_after_any_number_of_points_the_rest_is_drawn(seed: int, told: bool) -> None:
+async def test_after_any_number_of_points_the_rest_is_drawn(
+    seed: int, told: bool, stride: int
+) -> None:
     whole = await draw(spec(seed))
     assert len(whole.xy) >= 8
     for known in range(1, len(whole.xy) + 1):
-        rest = await draw(broken_off(spec(seed), whole, known, told=told), among=known % 3)
+        one = broken_off(spec(seed), whole, known, told=told)
+        rest = await draw(one, among=known % 3, stride=stride)
         check(whole, rest, known)
 
 
+@pytest.mark.parametrize("stride", [1, 4])
 @pytest.mark.parametrize("seed", range(3))
-async def test_without_the_points_themselves_noise_draws_them_again(seed: int) -> None:
+async def test_without_the_points_themselves_noise_draws_them_again(seed: int, stride: int) -> None:
     whole = await draw(spec(seed))
     for known in range(1, len(whole.xy) + 1, 3):
-        check(whole, await draw(spec(seed, known=known)), known)
+        check(whole, await draw(spec(seed, known=known), stride=stride), known)
 
 
 async def test_points_that_were_drawn_elsewhere_are_gone_on_from() -> None:
@@ -123,12 +128,13 @@ async def test_a_resumed_drawing_ends_at_its_budget() -> None:
     assert rest.events[-1].reason == whole.events[-1].reason == "max_points"
 
 
-async def test_leaves_end_as_is_known_and_not_as_is_sampled() -> None:
+@pytest.mark.parametrize("stride", [1, 3])
+async def test_leaves_end_as_is_known_and_not_as_is_sampled(stride: int) -> None:
     rows = np.zeros((4, 5), np.float32)
     rows[:, 3] = 1  # four dots
     always = FakeDevice(segment_end=1.0)
     for ends, leaf in (([NO_END] * 4, 0), ([NO_END, END, NO_END, NO_END], 1), ([SAMPLED] * 4, 2)):
-        engine = stepped(always)
+        engine = stepped(always, graph=step_graph(stride=stride))
         one = spec(3, recalled=rows, recalled_ends=np.array(ends), known=4)
         stream = engine.submit(one)
         engine.run()

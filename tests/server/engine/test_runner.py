@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fakes import FakeClock, FakeDevice, SteppedEngine, spec, step_graph
-from hitree_server.engine import Broken, EngineSettings, Leaf
+from fakes import FakeClock, FakeDevice, SteppedEngine, spec, step_graph, stepped
+from hitree_server.engine import Broken, EngineSettings, Leaf, PointsMade
 from hitree_server.engine.runner import Runner, StepError, buckets
 from hitree_server.engine.sequence import Sequence
 from hitree_server.engine.slots import Slots
@@ -52,16 +52,50 @@ def test_a_step_without_rows_is_not_computed():
     assert (result.bucket, result.marks, len(device.buckets)) == (0, (), 1)
 
 
-def test_padding_holds_the_initial_state():
+def test_padding_may_draw_nothing():
     device, slots = FakeDevice(), Slots(step_graph(), 4)
     runner = Runner(step_graph(), device, FakeClock())
     live = sequences(4)
     runner.run(step(*live, joins=live), slots)
-    seen = []
-    device.before = lambda: seen.append(slots.state["position"][:4].copy())
     runner.run(step(*live[:3], departures=live[3:]), slots)
-    assert seen[0][3].tolist() == [128, 128]
-    assert seen[0][0].tolist() != [128, 128]
+    assert device.buckets == [4, 4]
+    assert slots.inputs["limit"][:, 0].tolist() == [1, 1, 1, 0]
+    assert slots.outputs["made"][:, 0].tolist() == [1, 1, 1, 0]
+
+
+async def told(one, stride):
+    """The events of a drawing, but for how points are bundled."""
+    engine = stepped(graph=step_graph(stride=stride))
+    stream = engine.submit(one)
+    engine.run()
+    events = [event async for event in stream]
+    made = [
+        (*place, time, event.stroke, event.leaf)
+        for event in events
+        if isinstance(event, PointsMade)
+        for place, time in zip(event.positions.tolist(), event.t_ms.tolist(), strict=True)
+    ]
+    return made, [event for event in events[:-1] if not isinstance(event, PointsMade)]
+
+
+@pytest.mark.parametrize("budget", [2, 3, 7, 80])
+@pytest.mark.parametrize("canvas", [0, 1, 6])
+@pytest.mark.parametrize("rows", [1, 2])
+async def test_a_stride_changes_nothing_but_the_number_of_steps(budget, canvas, rows):
+    prefix = np.zeros((canvas, 5), np.float32)
+    prefix[:, 0], prefix[:, 3] = 4, 1
+    for seed in range(4):
+        one = spec(seed, prefix=prefix, max_points_leaf=budget, rows=rows)
+        expected = await told(one, 1)
+        for stride in (2, 3, 5):
+            assert await told(one, stride) == expected
+
+
+async def test_steps_draw_their_whole_stride_where_nothing_ends():
+    engine = stepped(FakeDevice(lift=0, segment_end=0), graph=step_graph(stride=4))
+    engine.submit(spec(1, max_points=22, max_points_leaf=22))
+    engine.run()
+    assert (engine.stats.points, engine.stats.steps) == (22, 6)
 
 
 def test_whatever_the_device_raises_is_one_error():

@@ -35,7 +35,7 @@ class Desk:
         """One step in which ``over`` finish; returns who was in the batch."""
         step = self.scheduler.next_step(self.now)
         marks = [self.mark(s) for s in step.running if s in over]
-        result = Result(tuple(marks), (), len(step.running), step.rows, 0.001)
+        result = Result(tuple(marks), (), len(step.running), step.rows, step.rows, 0.001)
         self.emissions += self.scheduler.commit(step, result, self.now)
         return step.running
 
@@ -185,7 +185,7 @@ def test_what_a_step_made_of_a_cancelled_sequence_is_dropped():
     sequence = desk.accept()
     step = desk.scheduler.next_step(0)
     desk.scheduler.end(sequence, Cancelled("enough"))
-    result = Result((desk.mark(sequence),), (sequence,), 1, 1, 0.001)
+    result = Result((desk.mark(sequence),), (sequence,), 1, 1, 1, 0.001)
     desk.emissions += desk.scheduler.commit(step, result, 0)
     kinds = [type(e) for e in desk.events(sequence)]
     assert kinds == [LeafStarted, Broken]
@@ -199,7 +199,7 @@ def test_leaves_follow_each_other_and_the_last_one_completes():
     for _ in range(3):
         step = desk.scheduler.next_step(desk.now)
         turns.append(step.turns)
-        desk.emissions += desk.scheduler.commit(step, Result((mark,), (), 1, 1, 0.1), desk.now)
+        desk.emissions += desk.scheduler.commit(step, Result((mark,), (), 1, 1, 1, 0.1), desk.now)
     assert turns == [(), (sequence,), (sequence,)]
     ends = [e for e in desk.events(sequence) if isinstance(e, LeafEnded)]
     assert [(e.leaf, e.start, e.end) for e in ends] == [(0, 4, 5), (1, 5, 6), (2, 6, 7)]
