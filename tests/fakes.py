@@ -69,25 +69,18 @@ def step_graph(
     )
 
 
-def guided_graph() -> StepGraph:
-    """A graph for two rows a sequence, with a state tensor that the plain one lacks."""
+def memory_graph(stride: int = 1) -> StepGraph:
+    """A graph with a state tensor that the plain one lacks."""
     memory = StateTensor("memory", (2, 3), output="memory_out", initial=(1, 2, 3, 4, 5, 6))
-    return step_graph(extra=(memory,))
+    return step_graph(extra=(memory,), stride=stride)
 
 
 class FakeDevice:
-    """A decoder in a few lines of numpy; every row by itself, or in pairs where ``guided``.
-
-    In a pair both rows get what the first one's state pushed away from the second one's gives, so
-    rows that are not neighbours in order give another drawing.
-    """
+    """A decoder in a few lines of numpy, with a memory where the graph has one."""
 
     provider = "fake"
 
-    def __init__(
-        self, *, guided: bool = False, lift: float = 0.2, segment_end: float = 0.4
-    ) -> None:
-        self.guided = guided
+    def __init__(self, *, lift: float = 0.2, segment_end: float = 0.4) -> None:
         self.lift, self.segment_end = lift, segment_end  # chances
         self.buckets: list[int] = []  # of every call that was computed
         self.failures = 0  # how many of the next calls fail
@@ -137,9 +130,9 @@ class FakeDevice:
             "c": state["c"] + forced[:, :1] * force,
         }
         push = made["h"][:, :2]
-        if self.guided:
+        if "memory" in state:
             made["memory"] = 0.9 * state["memory"] + push[:, :, None]
-            push = self._pair(push + made["memory"][:, :, 0])
+            push = push + made["memory"][:, :, 0]
         sampled = self._sample(noise, i["temperature"], i["may_end"][:, index], state["row"], push)
         row = made["row"] = np.where(force > 0, forced, sampled)
         made["position"] = state["position"] + (row[:, 4:] < 0.5) * row[:, :2]
@@ -161,13 +154,6 @@ class FakeDevice:
         row[:, :2] = np.rint(offset * 4) / 4 * ~ends[:, None]
         row[:, 2], row[:, 3], row[:, 4] = ~ends & ~lifts, lifts, ends
         return row
-
-    @staticmethod
-    def _pair(push: np.ndarray) -> np.ndarray:
-        if len(push) % 2:  # warming up computes odd buckets, too
-            return push
-        pairs = push.reshape(-1, 2, 2)
-        return np.repeat(pairs[:, 0] + 2 * (pairs[:, 0] - pairs[:, 1]), 2, axis=0)
 
 
 class SteppedEngine(Engine):

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 FORBIDDEN = frozenset({"Loop", "Scan", "If", "LSTM", "GRU", "RNN"})
 NOISE = 5  # uniforms that a row of the decoder takes
-STRIDE = 4  # rows of a sequence that one of its steps draws at most: a leaf has some 15
+STRIDE = 2  # rows of a sequence that one of its steps draws at most: leaves have some 13
 ROWS = 3  # of the example inputs: no size that a broadcast could be mistaken for
 STROKES, TOKENS, LEVELS = 7, 6, 4  # of the example inputs
 POINTS, FEATURES = 32, 4  # of a stroke, see hitree.segments

@@ -58,7 +58,7 @@ class Engine:
         self._failures = 0  # steps in a row
         self._changed = Condition()  # over the five below
         self._inbox: list[Callable[[], None]] = []
-        self._coming = 0  # rows of the submissions in the inbox
+        self._coming = 0  # submissions in the inbox
         self._kept = 0  # rows that room is kept for
         self._stop_at: float | None = None  # when the draining ends; None while serving
         self._started = False
@@ -119,12 +119,12 @@ class Engine:
             Unavailable: the engine is not running or stops.
             InvalidInput: the sequence cannot be drawn: see `SequenceSpec.check`.
         """
-        spec.check(self.settings.max_rows, self._condition)
+        spec.check(self._condition)
         with self._changed:
-            self._check_room(spec.rows, begun=spec.known > 0)
+            self._check_room(1, begun=spec.known > 0)
             sequence = Sequence(spec, next(self._numbers), self._clock())
             stream = Stream(sequence, self.settings.buffer_events, self._cancel, self._resume)
-            self._coming += spec.rows
+            self._coming += 1
             self._streams.open(stream)
             self._post(lambda: self._scheduler.accept(sequence))
         return stream

@@ -7,7 +7,7 @@ splittable pseudorandom number generators", 2014), the generator that seeds xosh
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,7 +28,7 @@ def key(seed: int, candidate: int, node: int) -> int:
     """The noise key, 64 bits, of a row that draws ``node``; plain integers, once for each leaf."""
     mixed = _mix(seed + _GOLDEN)
     for part in (candidate, node):
-        mixed = _mix(mixed ^ _mix((part + 1) * _GOLDEN))
+        mixed = _mix(mixed ^ _salt(part))
     return mixed
 
 
@@ -63,6 +63,11 @@ def uniforms(
 @cache
 def _offsets(width: int) -> Keys:
     return np.array([(j + 1) * _GOLDEN & _MASK for j in range(width)], np.uint64)
+
+
+@lru_cache
+def _salt(part: int) -> int:
+    return _mix((part + 1) * _GOLDEN)
 
 
 def _mix(value: int) -> int:

@@ -6,7 +6,7 @@ the batch; only rows that reach a boundary are looked at one by one, by the runn
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple  # Any: columns are of several types
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from hitree.stroke5 import END, ROW, UP
 from hitree_server.engine.sequence import NO_END
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from hitree_server.engine.sequence import Floats, Integers, SequenceSpec
 
@@ -46,7 +46,7 @@ class Piece(NamedTuple):
 
 
 class Boundaries(NamedTuple):
-    """Which of n rows something has to be done for, each (n,) and false for all but leads."""
+    """Which of n rows something has to be done for, each (n,)."""
 
     due: Flags  # any of the next three, or points to deliver
     stroke_over: Flags  # and no point in the buffer says so
@@ -57,50 +57,43 @@ class Boundaries(NamedTuple):
 
 
 class Pens:
-    """Arrays over rows; ``rank`` counts a sequence's rows from its lead, whose points are sent."""
+    """Arrays over rows, made of few larger ones, which are cheaper to move."""
 
     def __init__(self, rows: int, stride: int = 1) -> None:
         """``stride``: stroke-5 rows that a step draws of each at most, no more than a delivery."""
-        self.rank = np.zeros(rows, np.int64)
-        self.key = np.zeros(rows, np.uint64)  # of the noise
-        self.step = np.zeros(rows, np.uint64)  # stroke-5 rows of the node, the canvas not counted
-        self.most = np.zeros(rows, np.int64)  # stroke-5 rows that a step may draw
-        self.cursor = np.zeros(rows, np.int64)  # next forced row, in the pool: first the canvas,
-        self.canvas_end = np.zeros(rows, np.int64)  # from here on what was drawn before
-        self.prefix_end = np.zeros(rows, np.int64)
-        self.known = np.zeros(rows, np.int64)  # points that the reader has
-        self.last_leaf = np.zeros(rows, np.bool_)
-        self.points = np.zeros(rows, np.int64)
-        self.points_leaf = np.zeros(rows, np.int64)
-        self.max_points = np.zeros(rows, np.int64)
-        self.max_points_leaf = np.zeros(rows, np.int64)
-        self.ticks = np.zeros(rows, np.float64)  # of pen time, whole numbers
-        self.open = np.zeros(rows, np.bool_)  # the stroke has points and the pen is down
-        self.pending = np.zeros(rows, np.int64)  # points not delivered
-        self.since = np.zeros(rows, np.float64)  # when the oldest of them was made
+        keys, counts = np.zeros((rows, 2), np.uint64), np.zeros((rows, 9), np.int64)
+        times, flags = np.zeros((rows, 2), np.float64), np.zeros((rows, 2), np.bool_)
+        self._small = keys, counts, times, flags
+        self.key, self.step = keys.T  # of the noise: stroke-5 rows of the leaf, the canvas apart
+        # The next forced row in the pool: first the canvas, then what was drawn before.
+        self.cursor, self.canvas_end, self.prefix_end = counts.T[:3]
+        self.known, self.points, self.points_leaf = counts.T[3:6]  # of points the reader has some
+        self.max_points, self.max_points_leaf, self.pending = counts.T[6:]  # pending delivery
+        self.ticks, self.since = times.T  # pen time, whole; when the oldest pending was made
+        self.last_leaf, self.open = flags.T  # open: the stroke has points and the pen is down
         self.xy = np.zeros((rows, FLUSH_POINTS, 2), np.float32)
         self.at = np.zeros((rows, FLUSH_POINTS), np.float64)  # ticks at the points of ``xy``
         self.lifts = np.zeros((rows, FLUSH_POINTS), np.bool_)  # the stroke ends with the point
-        self.columns: tuple[NDArray[np.generic], ...] = tuple(vars(self).values())
+        self.columns: tuple[NDArray[Any], ...] = (*self._small, self.xy, self.at, self.lifts)
         self._index = np.arange(rows)
         self._ahead = np.arange(stride)
 
-    def clear(self, rows: slice) -> None:
-        """Make rows as they are before their first step."""
-        for column in self.columns:
+    def begin(self, rows: Integers, specs: Sequence[SequenceSpec]) -> None:
+        """Make rows as they are before the first steps of new sequences."""
+        for column in self._small:
             column[rows] = 0
-        width = rows.stop - rows.start
-        self.rank[rows] = self._index[:width]
-        self.most[rows] = len(self._ahead) if width == 1 else 1  # rows of a sequence keep step
+        self.max_points[rows] = [spec.max_points for spec in specs]
+        self.max_points_leaf[rows] = [spec.max_points_leaf for spec in specs]
+        self.known[rows] = [spec.known for spec in specs]
 
-    def turn(self, rows: slice, key: int, last: bool) -> None:
-        """Begin a leaf."""
-        self.key[rows], self.last_leaf[rows] = key, last
+    def turn(self, rows: Integers, keys: Sequence[int], last: Sequence[bool]) -> None:
+        """Begin leaves."""
+        self.key[rows], self.last_leaf[rows] = np.array(keys, np.uint64), last
         self.step[rows] = self.points_leaf[rows] = 0
 
     def forced(self, n: int) -> Flags:
         """Which rows take their next row from the pool."""
-        return self.cursor[:n] < self.prefix_end[:n]
+        return np.asarray(self.cursor[:n] < self.prefix_end[:n])
 
     def may_end(self, n: int) -> Flags:
         """Which may end the drawing, (n, S): in the last leaf, once that has a point."""
@@ -114,8 +107,8 @@ class Pens:
         No budget is overdrawn; points that the reader knows already come one by one, for strokes
         that end among them are told one by one.
         """
-        points, most = self.points[:n], self.most[:n]
-        left: Integers = np.minimum(self.max_points[:n] - points, most)
+        points = self.points[:n]
+        left: Integers = np.minimum(self.max_points[:n] - points, len(self._ahead))
         np.minimum(left, self.max_points_leaf[:n] - self.points_leaf[:n], out=left)
         left[points < self.known[:n]] = 1
         return left
@@ -124,7 +117,7 @@ class Pens:
         """Take in a step; points that were made before ``horizon`` are due."""
         n, made = len(moves.made), moves.made
         index, before = self._index[:n], self.points[:n].copy()
-        last, lead = moves.rows[index, made - 1], self.rank[:n] == 0
+        last = moves.rows[index, made - 1]
         drawn = self.cursor[:n] >= self.canvas_end[:n]
         self.cursor[:n] += made * self.forced(n)
         self.step[:n] += (made * drawn).astype(np.uint64)
@@ -133,26 +126,25 @@ class Pens:
         self.points[:n] += fresh
         self.points_leaf[:n] += fresh
         spent = self.points_leaf[:n] >= self.max_points_leaf[:n]
-        led = drawn & lead
-        leaf_over = led & (ended | spent | moves.over)
-        exhausted = led & (self.points[:n] >= self.max_points[:n])
+        leaf_over = drawn & (ended | spent | moves.over)
+        exhausted = drawn & (self.points[:n] >= self.max_points[:n])
         over = leaf_over | exhausted
-        held = fresh * (led & (before >= self.known[:n]))
-        self._hold(moves, fresh * lead, held, over, now)
+        held = fresh * (before >= self.known[:n])
+        self._hold(moves, fresh, held, over, now)
         # Where the last row is no point, the stroke is open if it was before that one.
         lifted = moves.rows[index, made - 2, UP] > 0.5
         opened = drawn & (~ended | np.where(made > 1, ~lifted, self.open[:n]))
-        stroke_over = opened & (over | (led & (last[:, UP] > 0.5)))
+        stroke_over = opened & (over | (last[:, UP] > 0.5))
         np.greater(opened, stroke_over, out=self.open[:n])  # opened and not over
         # A stroke that ends inside its leaf is told with its points, when they are due.
         stroke_over &= over | (held == 0)
         pending, known = self.pending[:n], self.known[:n]
         late = (pending > 0) & (self.since[:n] <= horizon)
-        first = led & (before <= known) & (self.points[:n] > known)
+        first = drawn & (before <= known) & (self.points[:n] > known)
         full = pending > FLUSH_POINTS - len(self._ahead)  # the next step may make more than fit
         due = stroke_over | over | first | late | full
         quiet = self.points[:n] < known
-        return Boundaries(due, stroke_over, leaf_over, exhausted, quiet, int((fresh * lead).sum()))
+        return Boundaries(due, stroke_over, leaf_over, exhausted, quiet, int(fresh.sum()))
 
     def take(self, rows: Integers) -> list[tuple[Piece, ...]]:
         """Hand out the points of ``rows`` (k,) that were not delivered, stroke by stroke."""
@@ -213,9 +205,11 @@ class Prefixes:
         self.rows: Floats = np.zeros((256, COLUMNS), np.float32)
         self._used = 0
 
-    def add(self, spec: SequenceSpec, pens: Pens, rows: slice, live: int) -> None:
-        """Store what is forced of ``spec`` for ``rows``; ``live`` rows of ``pens`` own others."""
+    def add(self, spec: SequenceSpec, pens: Pens, row: int, live: int) -> None:
+        """Store what is forced of ``spec`` for ``row``, one of ``live`` rows."""
         canvas, wanted = len(spec.prefix), len(spec.prefix) + len(spec.recalled)
+        if not wanted:
+            return
         if self._used + wanted > len(self.rows):
             self._compact(pens, live, wanted)
         start, end = self._used, self._used + wanted
@@ -223,7 +217,7 @@ class Prefixes:
         self.rows[start + canvas : end, :ROW] = spec.recalled
         self.rows[start : start + canvas, ROW] = NO_END
         self.rows[start + canvas : end, ROW] = spec.recalled_ends
-        pens.cursor[rows], pens.canvas_end[rows], pens.prefix_end[rows] = start, start + canvas, end
+        pens.cursor[row], pens.canvas_end[row], pens.prefix_end[row] = start, start + canvas, end
         self._used = end
 
     def ahead(self, pens: Pens, rows: Integers, stride: int) -> tuple[Integers, Integers]:

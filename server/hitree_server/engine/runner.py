@@ -93,9 +93,9 @@ class Runner:
         Raises:
             StepError: the device could not; every live row holds what it held before.
         """
-        _arrange(step, slots)
+        slots.arrange(step)
         n = slots.rows
-        assert n == step.rows, "the slots hold what the scheduler thinks they hold"
+        assert n == len(step.running), "the slots hold what the scheduler thinks they hold"
         if n == 0:
             return Result((), (), 0, 0, 0, 0.0)
         bucket = min(1 << (n - 1).bit_length(), slots.max_rows)
@@ -139,7 +139,7 @@ class Runner:
         inputs["noise"][rows, :, -1] = np.where(
             known[rows] == NO_END, NEVER, inputs["noise"][rows, :, -1]
         )
-        limits[rows] = np.minimum(pens.most[rows], until)
+        limits[rows] = until
         return known
 
     def _compute(self, slots: Slots, n: int, bucket: int) -> None:
@@ -164,17 +164,6 @@ def _over(sampled: Array, made: Array, ends: Array | None) -> Array:
     return over
 
 
-def _arrange(step: Step, slots: Slots) -> None:
-    for sequence in step.turns:
-        slots.turn(sequence)
-    for sequence in step.parks:
-        slots.park(sequence)
-    for sequence in step.departures:
-        slots.leave(sequence)
-    for sequence in step.joins:
-        slots.join(sequence)
-
-
 def _broken(slots: Slots, origin: Array) -> tuple[Sequence, ...]:
     """The sequences whose positions are not finite; they are made finite, to count on."""
     position = slots.state["position"][: slots.rows]
@@ -194,7 +183,5 @@ def _marks(slots: Slots, bounds: Boundaries, broken: tuple[Sequence, ...]) -> tu
     columns = (flag[rows].tolist() for flag in flags)
     owners = [slots.owners[row] for row in rows.tolist()]
     marks = tuple(map(Mark._make, zip(owners, slots.pens.take(rows), *columns, strict=True)))
-    for mark in marks:
-        if mark.leaf_over:
-            slots.lift(slots.span(mark.sequence))
+    slots.lift(mark.sequence for mark in marks if mark.leaf_over)
     return tuple(mark for mark in marks if mark.sequence not in broken) if broken else marks

@@ -2,7 +2,7 @@
 
 Waiting sequences are ordered by ``arrived - priority * ageing``: first come first served within a
 priority, and a sequence of a lower one overtakes once it has waited ``ageing`` seconds longer, so
-none starves. The head of the queue is never passed by a narrower sequence, for the same reason.
+none starves.
 """
 
 from __future__ import annotations
@@ -69,9 +69,8 @@ class Scheduler:
         self._stats = stats
         self._waiting: list[tuple[float, int, Sequence]] = []  # heap; stale ones are skipped
         self._deadlines: list[tuple[float, int, Sequence]] = []  # heap; stale ones are skipped
-        self._owners: tuple[Sequence, ...] = ()  # of rows, as the slots have them
-        self._rows = 0  # that they own
-        self._leaving = False  # one of them no longer runs
+        self._owners: dict[Sequence, None] = {}  # of rows
+        self._leaving: list[Sequence] = []  # of them, who no longer run
         self._turning: list[Sequence] = []  # go on to their next leaf
         self._accepted: dict[Sequence, None] = {}  # not over, in order of acceptance
         self._emissions: list[Emission] = []
@@ -127,7 +126,7 @@ class Scheduler:
     def pause(self, sequence: Sequence) -> None:
         """Take a sequence out of the batch, since its reader is slow."""
         if sequence.phase is Phase.RUNNING:
-            self.demand -= sequence.spec.rows
+            self.demand -= 1
             self._enter(sequence, Phase.PAUSED)
 
     def resume(self, sequence: Sequence) -> None:
@@ -150,13 +149,11 @@ class Scheduler:
         self._turning.clear()
         parks, departures = self._leave() if self._leaving else ((), ())
         joins = self._join(now) if self._waiting else ()
-        if joins:
-            self._owners += joins
-            assert len(set(self._owners)) == len(self._owners), "a sequence is in the batch once"
-        assert self._rows <= self._settings.max_rows, "joins and stays fit the batch"
+        self._owners.update(dict.fromkeys(joins))
+        assert len(self._owners) <= self._settings.max_rows, "joins and stays fit the batch"
         self._steps += 1
         step = self._steps - 1
-        return Step(step, parks, departures, turns, joins, self._owners, self._rows)
+        return Step(step, parks, departures, turns, joins, tuple(self._owners))
 
     def commit(self, step: Step, result: Result, now: float) -> tuple[Emission, ...]:
         """Take in what a step made; returns everything to be published."""
@@ -192,7 +189,8 @@ class Scheduler:
 
     def _enter(self, sequence: Sequence, phase: Phase) -> None:
         stats, running = self._stats, Phase.RUNNING
-        self._leaving = self._leaving or sequence.phase is running
+        if sequence.phase is running:
+            self._leaving.append(sequence)
         for gauged, change in ((sequence.phase, -1), (phase, 1)):
             stats.running += change * (gauged is running)
             stats.waiting += change * (gauged is Phase.WAITING)
@@ -200,7 +198,7 @@ class Scheduler:
         sequence.phase = phase
 
     def _line_up(self, sequence: Sequence) -> None:
-        self.demand += sequence.spec.rows
+        self.demand += 1
         key = sequence.arrived - sequence.spec.priority * self._settings.ageing
         heapq.heappush(self._waiting, (key, sequence.number, sequence))
 
@@ -212,14 +210,11 @@ class Scheduler:
 
     def _leave(self) -> tuple[tuple[Sequence, ...], tuple[Sequence, ...]]:
         """Those whose rows are parked, and those whose rows are given back for good."""
-        stays, parks, departures = list[Sequence](), list[Sequence](), list[Sequence]()
-        for sequence in self._owners:
-            if sequence.phase is Phase.RUNNING:
-                stays.append(sequence)
-                continue
-            self._rows -= sequence.spec.rows
+        parks, departures = list[Sequence](), list[Sequence]()
+        for sequence in self._leaving:
+            del self._owners[sequence]
             (departures if sequence.phase is Phase.OVER else parks).append(sequence)
-        self._owners, self._leaving = tuple(stays), False
+        self._leaving.clear()
         return tuple(parks), tuple(departures)
 
     def _join(self, now: float) -> tuple[Sequence, ...]:
@@ -227,9 +222,8 @@ class Scheduler:
         while self._waiting:
             sequence = self._waiting[0][2]
             if sequence.phase is Phase.WAITING:
-                if self._rows + sequence.spec.rows > self._settings.max_rows:
+                if len(self._owners) + len(joins) == self._settings.max_rows:
                     break
-                self._rows += sequence.spec.rows
                 joins.append(sequence)
                 self._start(sequence, now)
             heapq.heappop(self._waiting)
@@ -258,7 +252,7 @@ class Scheduler:
     def _close(self, sequence: Sequence, reason: str, events: tuple[EngineEvent, ...]) -> None:
         assert sequence.phase is not Phase.OVER, "one terminal event, and nothing after it"
         if sequence.phase is not Phase.PAUSED:
-            self.demand -= sequence.spec.rows
+            self.demand -= 1
         del self._accepted[sequence]
         self._enter(sequence, Phase.OVER)
         sequence.snapshot = None
@@ -325,11 +319,12 @@ class Scheduler:
         stats = self._stats
         stats.steps += 1
         stats.points += result.points
-        stats.step_rows.observe(step.rows)
-        stats.step_padding += result.bucket - step.rows
+        rows = len(step.running)
+        stats.step_rows.observe(rows)
+        stats.step_padding += result.bucket - rows
         stats.step_seconds.observe(result.seconds)
-        if self._stepped is not None and len(step.joins) < len(step.running):
-            gap = (now - self._stepped) * step.rows / result.drawn  # from one to the next of a row
+        if self._stepped is not None and len(step.joins) < rows:
+            gap = (now - self._stepped) * rows / result.drawn  # from one to the next of a row
             stats.gap_seconds.observe(gap, result.points)
             self._pace.observe(gap)
         self._stepped = now

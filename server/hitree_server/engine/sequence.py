@@ -35,7 +35,7 @@ class Leaf:
     """A leaf of a plan, ready to be drawn."""
 
     node: int  # id of the node; part of the noise key
-    condition: Floats  # (C,) for all rows of the sequence, or (rows, C) one each
+    condition: Floats  # (C,)
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,15 +56,13 @@ class SequenceSpec:
     known: int = 0  # points that the reader has: they are drawn again and not delivered
     priority: int = 0  # higher goes first; one level outweighs ``settings.ageing`` seconds
     deadline: float | None = None  # seconds of ``time.monotonic``
-    rows: int = 1  # rows of the batch that the sequence owns; the first is what is delivered
 
-    def check(self, max_rows: int, condition: int) -> None:
+    def check(self, condition: int) -> None:
         """Refuse what the engine cannot draw, for the engine's thread trusts its arrays.
 
         Raises:
-            InvalidInput: the sequence is too wide, may draw nothing, or a value or a shape is off.
+            InvalidInput: the sequence may draw nothing, or a value or a shape is off.
         """
-        _expect(1 <= self.rows <= max_rows, f"rows are 1 to {max_rows}, not {self.rows}")
         _expect(bool(self.leaves), "a sequence has at least one leaf")
         _expect(min(self.max_points, self.max_points_leaf) >= 1, "budgets are at least 1 point")
         _expect(0 <= self.seed < 1 << 64, f"a seed is 0 to 2^64 - 1, not {self.seed}")
@@ -76,8 +74,7 @@ class SequenceSpec:
         _expect(len(ends) <= self.known <= self.max_points, f"{self.known} points are not known")
         for leaf in self.leaves:
             shape = leaf.condition.shape
-            fits = shape in ((condition,), (self.rows, condition))
-            _expect(fits, f"a condition has {condition} numbers, not {shape}")
+            _expect(shape == (condition,), f"a condition has {condition} numbers, not {shape}")
 
 
 def _expect(holds: bool, message: str) -> None:
@@ -85,8 +82,7 @@ def _expect(holds: bool, message: str) -> None:
         raise InvalidInput(message)
 
 
-@dataclass(frozen=True)
-class LeafStarted:
+class LeafStarted(NamedTuple):
     """A leaf begins."""
 
     leaf: int  # index in ``SequenceSpec.leaves``
@@ -101,16 +97,14 @@ class PointsMade(NamedTuple):
     leaf: int  # index in ``SequenceSpec.leaves``
 
 
-@dataclass(frozen=True)
-class StrokeEnded:
+class StrokeEnded(NamedTuple):
     """The pen lifts."""
 
     stroke: int  # index in the drawing, the canvas counted
     leaf: int  # index in ``SequenceSpec.leaves``
 
 
-@dataclass(frozen=True)
-class LeafEnded:
+class LeafEnded(NamedTuple):
     """A leaf is drawn: strokes ``[start, end)``, the canvas counted."""
 
     leaf: int  # index in ``SequenceSpec.leaves``
@@ -118,8 +112,7 @@ class LeafEnded:
     end: int
 
 
-@dataclass(frozen=True)
-class Ended:
+class Ended(NamedTuple):
     """The drawing is done; the last event."""
 
     reason: FinishReason
@@ -128,8 +121,7 @@ class Ended:
     timings: Timings
 
 
-@dataclass(frozen=True, eq=False)
-class Broken:
+class Broken(NamedTuple):
     """The drawing broke off; the last event."""
 
     error: HiTreeError
@@ -141,9 +133,9 @@ EngineEvent = LeafStarted | PointsMade | StrokeEnded | LeafEnded | Ended | Broke
 class Phase(Enum):
     """Where an accepted sequence stands."""
 
-    WAITING = "waiting"  # for free rows
-    RUNNING = "running"  # owns rows
-    PAUSED = "paused"  # its reader is slow; its state is parked and it owns no rows
+    WAITING = "waiting"  # for a free row
+    RUNNING = "running"  # owns a row
+    PAUSED = "paused"  # its reader is slow; its state is parked and it owns no row
     OVER = "over"  # its terminal event was made
 
 

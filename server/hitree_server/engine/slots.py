@@ -1,14 +1,16 @@
 """What every row of the batch holds, in arrays made once.
 
-Live rows are contiguous from 0, and those of one sequence lie side by side in order. When a
-sequence leaves, the last one of its width moves into the gap. Where the graph's state lies is the
-business of `hitree_server.engine.store`.
+Live rows are contiguous from 0. Who joins gets the row of somebody who leaves; where more leave
+than join, the last ones move into the gaps. What is done to several rows is done to all at once.
+Where the graph's state lies is the business of `hitree_server.engine.store`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from hitree.bundle import READ
 from hitree.errors import BundleCorrupt
@@ -17,9 +19,12 @@ from hitree_server.engine.pens import Pens, Prefixes
 from hitree_server.engine.store import Array, Arrays, HostStore, array
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
     from hitree.bundle import StepGraph
     from hitree_server.engine.sequence import Sequence
-    from hitree_server.engine.store import Block, DeviceStore, Kept
+    from hitree_server.engine.step import Step
+    from hitree_server.engine.store import Block, DeviceStore, Kept, Rows
 
 INPUTS = frozenset({"noise", "temperature", "condition", "forced", "force", "may_end", "limit"})
 OUTPUTS = frozenset({"rows", "segment_end", "made"})
@@ -27,7 +32,7 @@ OUTPUTS = frozenset({"rows", "segment_end", "made"})
 
 @dataclass(frozen=True, eq=False)
 class Snapshot:
-    """The rows of a sequence, copied out of the batch."""
+    """The row of a sequence, copied out of the batch."""
 
     columns: tuple[Array, ...]
     state: Arrays
@@ -52,7 +57,7 @@ class Slots:
         self._columns: tuple[Array, ...] = (*kept, *self.pens.columns)
         self.prefixes = Prefixes()
         self.owners: list[Sequence] = []  # of every live row
-        self._start: dict[Sequence, int] = {}  # first row of every sequence
+        self._row: dict[Sequence, int] = {}
 
     @property
     def rows(self) -> int:
@@ -90,92 +95,99 @@ class Slots:
         if self._away:
             self._away.flip()
 
-    def span(self, sequence: Sequence) -> slice:
-        """The rows of a live sequence."""
-        start = self._start[sequence]
-        return slice(start, start + sequence.spec.rows)
+    def arrange(self, step: Step) -> None:
+        """Apply who turns to another leaf, who leaves and who joins."""
+        self._turn(step.turns)
+        for sequence in step.parks:
+            self._park(sequence)
+        gaps = sorted(self._row.pop(s) for s in (*step.parks, *step.departures))
+        self._place(step.joins, gaps[: len(step.joins)])
+        if len(gaps) > len(step.joins):
+            self._close(gaps[len(step.joins) :])
+        again = [s for s in step.joins if isinstance(s.snapshot, Snapshot)]
+        for sequence in again:
+            self._restore(sequence)
+        if len(step.joins) > len(again):
+            self._begin([s for s in step.joins if s not in again])
 
-    def join(self, sequence: Sequence) -> None:
-        """Give a sequence rows: fresh ones, or what it was parked with."""
-        assert sequence not in self._start, "a sequence owns its rows once"
-        assert self.rows + sequence.spec.rows <= self.max_rows, "more rows than there are"
-        self._start[sequence] = self.rows
-        self.owners.extend([sequence] * sequence.spec.rows)
-        rows = self.span(sequence)
-        if isinstance(sequence.snapshot, Snapshot):
-            self._restore(rows, sequence.snapshot)
-            sequence.snapshot = None
-        else:
-            self._begin(sequence, rows)
+    def lift(self, sequences: Iterable[Sequence]) -> None:
+        """Have pens lifted in the row that the next step reads: no stroke crosses leaves."""
+        self.state["row"][self._rows(sequences), 2:] = (0, 1, 0)
 
-    def turn(self, sequence: Sequence) -> None:
-        """Begin the leaf ``sequence.leaf``."""
-        rows, spec = self.span(sequence), sequence.spec
-        leaf = spec.leaves[sequence.leaf]
-        self.inputs["condition"][rows] = leaf.condition
-        key = noise.key(spec.seed, spec.candidate, leaf.node)
-        self.pens.turn(rows, key, sequence.leaf == len(spec.leaves) - 1)
+    def _rows(self, sequences: Iterable[Sequence]) -> Rows:
+        return np.array([self._row[sequence] for sequence in sequences], np.int64)
 
-    def leave(self, sequence: Sequence) -> None:
-        """Take a sequence's rows back and close the gap."""
-        gap, width = self.span(sequence), sequence.spec.rows
-        last = self.owners[-1]
-        del self._start[sequence]
-        if last is not sequence:
-            movers = [last] if last.spec.rows == width else self._behind(gap.stop)
-            self._move(movers, gap.start)
-        del self.owners[-width:]
+    def _place(self, joins: Collection[Sequence], gaps: list[int]) -> None:
+        """Make sequences owners of rows: of the gaps, as far as they go."""
+        assert not self._row.keys() & set(joins), "a sequence owns its row once"
+        assert self.rows + len(joins) - len(gaps) <= self.max_rows, "more rows than there are"
+        places = [*gaps, *range(self.rows, self.rows + len(joins) - len(gaps))]
+        self.owners += list(joins)[len(gaps) :]
+        for sequence, row in zip(joins, places, strict=True):
+            self.owners[row], self._row[sequence] = sequence, row
 
-    def park(self, sequence: Sequence) -> None:
-        """Take a sequence's rows back and keep what they hold for its next `join`."""
-        rows = self.span(sequence)
-        assert not self.pens.forced(self.rows)[rows].any(), "a prefix is never parked"
-        columns = tuple(column[rows].copy() for column in self._columns)
-        away = self._away.take(rows) if self._away else None
-        sequence.snapshot = Snapshot(columns, self._here.take(rows), away)
-        self.leave(sequence)
+    def _close(self, gaps: list[int]) -> None:
+        """Move the last rows into gaps."""
+        rows = self.rows - len(gaps)
+        to = [gap for gap in gaps if gap < rows]
+        source = sorted({*range(rows, self.rows)} - {*gaps})
+        if source:
+            self._move(np.array(source), np.array(to))
+        for old, new in zip(source, to, strict=True):
+            self.owners[new] = self.owners[old]
+            self._row[self.owners[new]] = new
+        del self.owners[rows:]
 
-    def lift(self, rows: slice) -> None:
-        """Have the pen lifted in the row that the next step reads: no stroke crosses leaves."""
-        self.state["row"][rows, 2:] = (0, 1, 0)
+    def _move(self, source: Rows, to: Rows) -> None:
+        for column in self._columns:
+            column[to] = column[source]
+        self._here.move(source, to)
+        if self._away:
+            self._away.move(source, to)
 
-    def _begin(self, sequence: Sequence, rows: slice) -> None:
+    def _begin(self, fresh: list[Sequence]) -> None:
+        rows = self._rows(fresh)
         self._here.blank(rows)
         if self._away:
             self._away.blank(rows)
-        self.pens.clear(rows)
-        spec = sequence.spec
-        self.inputs["temperature"][rows] = spec.temperature
-        self.pens.max_points[rows] = spec.max_points
-        self.pens.max_points_leaf[rows] = spec.max_points_leaf
-        self.pens.known[rows] = spec.known
-        self.prefixes.add(spec, self.pens, rows, rows.start)
-        self.turn(sequence)
+        specs = [sequence.spec for sequence in fresh]
+        self.inputs["temperature"][rows, 0] = [spec.temperature for spec in specs]
+        self.pens.begin(rows, specs)
+        for row, spec in zip(rows.tolist(), specs, strict=True):
+            self.prefixes.add(spec, self.pens, row, self.rows)
+        self._turn(fresh)
 
-    def _restore(self, rows: slice, snapshot: Snapshot) -> None:
+    def _turn(self, sequences: Collection[Sequence]) -> None:
+        """Have sequences begin the leaves that they are at."""
+        if not sequences:
+            return
+        rows, conditions = self._rows(sequences), self.inputs["condition"]
+        keys, last = list[int](), list[bool]()
+        for row, sequence in zip(rows.tolist(), sequences, strict=True):
+            spec = sequence.spec
+            leaf = spec.leaves[sequence.leaf]
+            conditions[row] = leaf.condition
+            keys.append(noise.key(spec.seed, spec.candidate, leaf.node))
+            last.append(sequence.leaf == len(spec.leaves) - 1)
+        self.pens.turn(rows, keys, last)
+
+    def _park(self, sequence: Sequence) -> None:
+        """Keep what a sequence's row holds for when it joins again."""
+        rows = self._rows([sequence])
+        assert not self.pens.forced(self.rows)[rows].any(), "a prefix is never parked"
+        columns = tuple(column[rows] for column in self._columns)
+        away = self._away.take(rows) if self._away else None
+        sequence.snapshot = Snapshot(columns, self._here.take(rows), away)
+
+    def _restore(self, sequence: Sequence) -> None:
+        rows, snapshot = self._rows([sequence]), sequence.snapshot
+        assert isinstance(snapshot, Snapshot)
         for column, kept in zip(self._columns, snapshot.columns, strict=True):
             column[rows] = kept
         self._here.put(rows, snapshot.state)
         if self._away and snapshot.away:
             self._away.put(rows, snapshot.away)
-
-    def _behind(self, row: int) -> list[Sequence]:
-        """The sequences from ``row`` on, in order."""
-        return list(dict.fromkeys(self.owners[row:]))
-
-    def _move(self, movers: list[Sequence], to: int) -> None:
-        """Copy the rows of neighbours down to row ``to``."""
-        source = slice(self._start[movers[0]], self.span(movers[-1]).stop)
-        length, shift = source.stop - source.start, source.start - to
-        for column in self._columns:
-            # numpy copies overlapping slices as if through a buffer
-            column[to : to + length] = column[source]
-        self._here.move(source, to)
-        if self._away:
-            self._away.move(source, to)
-        self.owners[to : to + length] = self.owners[source]
-        for mover in movers:
-            self._start[mover] -= shift
+        sequence.snapshot = None
 
 
 def _check_roles(graph: StepGraph) -> None:

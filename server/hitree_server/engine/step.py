@@ -21,7 +21,6 @@ class Step(NamedTuple):
     turns: tuple[Sequence, ...]  # stay, and go on to ``sequence.leaf``
     joins: tuple[Sequence, ...]  # get rows: fresh ones, or those they were parked with
     running: tuple[Sequence, ...]  # compute in this step: stays and joins
-    rows: int  # rows of ``running``
 
 
 class Mark(NamedTuple):

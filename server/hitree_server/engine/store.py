@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 Array = NDArray[Any]  # Any: the manifest names the type
 Arrays = dict[str, Array]
+Rows = NDArray[np.int64]  # indices of rows, each once
 
 
 class Block(Protocol):
@@ -68,22 +69,21 @@ class HostStore:
         other = self._buffers[1 - self.side]
         return {output: other[name] for name, output in self._names.items()}
 
-    def blank(self, rows: slice) -> None:
+    def blank(self, rows: Rows) -> None:
         """Make rows as they are before their first step."""
         for name, column in self.state.items():
             column[rows] = self._initial[name]
 
-    def move(self, source: slice, to: int) -> None:
-        """Copy rows down to row ``to`` and on."""
+    def move(self, source: Rows, to: Rows) -> None:
+        """Copy rows to others."""
         for column in self.state.values():
-            # numpy copies overlapping slices as if through a buffer
-            column[to : to + source.stop - source.start] = column[source]
+            column[to] = column[source]
 
-    def take(self, rows: slice) -> Arrays:
+    def take(self, rows: Rows) -> Arrays:
         """A copy of rows, for `put`."""
-        return {name: column[rows].copy() for name, column in self.state.items()}
+        return {name: column[rows] for name, column in self.state.items()}
 
-    def put(self, rows: slice, kept: Arrays) -> None:
+    def put(self, rows: Rows, kept: Arrays) -> None:
         """Have rows hold what `take` gave."""
         for name, column in self.state.items():
             column[rows] = kept[name]
@@ -134,21 +134,21 @@ class DeviceStore:
         other = self._buffers[1 - self.side]
         return {t.output: other[t.name] for t in self._tensors}
 
-    def blank(self, rows: slice) -> None:
+    def blank(self, rows: Rows) -> None:
         """Make rows as they are before their first step."""
         self._index[rows] = len(self._still)
 
-    def move(self, source: slice, to: int) -> None:
-        """Copy rows down to row ``to`` and on."""
-        self._index[to : to + source.stop - source.start] = self._index[source]
+    def move(self, source: Rows, to: Rows) -> None:
+        """Copy rows to others."""
+        self._index[to] = self._index[source]
 
-    def take(self, rows: slice) -> Kept:
+    def take(self, rows: Rows) -> Kept:
         """A copy of rows, for `put`; it is made as the store settles."""
-        kept = Kept(self._index[rows].copy())
+        kept = Kept(self._index[rows])
         self._taken.append(kept)
         return kept
 
-    def put(self, rows: slice, kept: Kept) -> None:
+    def put(self, rows: Rows, kept: Kept) -> None:
         """Have rows hold what `take` gave."""
         if kept.arrays is None:
             self._index[rows] = kept.index

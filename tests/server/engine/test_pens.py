@@ -29,7 +29,6 @@ def moves(*rows: tuple[float, float, int], segment_end: tuple[float, ...] | None
 
 def pens(rows: int = 1) -> Pens:
     fresh = Pens(rows)
-    fresh.most[:] = 1
     fresh.max_points[:], fresh.max_points_leaf[:] = 1000, 1000
     return fresh
 
@@ -137,24 +136,10 @@ def test_budgets_end_the_leaf_or_the_drawing():
 
 def test_only_the_last_leaf_may_end_the_drawing_and_not_before_its_first_point():
     p = pens(2)
-    p.turn(slice(0, 1), np.uint64(1), last=True)
+    p.turn(np.array([0]), [1], [True])
     assert p.may_end(2)[:, 0].tolist() == [False, False]
     advance(p, moves((1, 1, DOWN), (1, 1, DOWN)))
     assert p.may_end(2)[:, 0].tolist() == [True, False]
-
-
-def test_followers_may_end_when_their_lead_may_and_make_no_points():
-    p = pens(4)
-    for rows in (slice(0, 2), slice(2, 4)):
-        p.clear(rows)
-    p.max_points[:] = p.max_points_leaf[:] = 1000
-    p.turn(slice(2, 4), np.uint64(1), last=True)
-    bounds = advance(p, moves(*[(1, 1, DOWN)] * 4, segment_end=(0, 1, 0, 1)))
-    assert bounds.points == 2
-    assert bounds.due.tolist() == [True, False, True, False]
-    assert not bounds.leaf_over.any()
-    assert p.may_end(4)[:, 0].tolist() == [False, False, True, True]
-    assert p.step.tolist() == [1, 1, 1, 1]
 
 
 def test_known_points_count_and_are_not_delivered():
@@ -175,7 +160,7 @@ def test_known_points_count_and_are_not_delivered():
 def test_recalled_rows_are_forced_and_count_as_drawn():
     p, pool = pens(), Prefixes()
     rows = np.zeros((3, 5), np.float32)
-    pool.add(spec(prefix=rows[:1], recalled=rows[1:]), p, slice(0, 1), 0)
+    pool.add(spec(prefix=rows[:1], recalled=rows[1:]), p, 0, 1)
     p.known[0] = 2
     assert not advance(p, moves((1, 1, UP), segment_end=(1,))).due.any()
     for _ in range(2):
@@ -188,7 +173,7 @@ def test_recalled_rows_are_forced_and_count_as_drawn():
 def test_forced_rows_make_no_points_end_nothing_and_take_no_noise():
     p = pens()
     pool = Prefixes()
-    pool.add(spec(prefix=np.zeros((2, 5), np.float32)), p, slice(0, 1), 0)
+    pool.add(spec(prefix=np.zeros((2, 5), np.float32)), p, 0, 1)
     for _ in range(2):
         assert p.forced(1).all()
         bounds = advance(p, moves((1, 1, UP), segment_end=(1,)))
@@ -200,11 +185,11 @@ def test_forced_rows_make_no_points_end_nothing_and_take_no_noise():
 def test_prefixes_are_kept_apart_while_others_come_and_go():
     p, pool = pens(2), Prefixes()
     long = np.arange(1000, dtype=np.float32).reshape(200, 5)
-    pool.add(spec(prefix=long[:120], recalled=long[120:]), p, slice(0, 1), 0)
+    pool.add(spec(prefix=long[:120], recalled=long[120:]), p, 0, 1)
     p.cursor[0] += 50
     for number in range(40):
         short = np.full((30, 5), number, np.float32)
-        pool.add(spec(prefix=short), p, slice(1, 2), 1)
+        pool.add(spec(prefix=short), p, 1, 2)
         assert np.array_equal(pool.rows[p.cursor[0] : p.prefix_end[0], :5], long[50:])
         assert np.array_equal(pool.rows[p.cursor[1] : p.prefix_end[1], :5], short)
         kept = pool.rows[p.cursor[0] : p.prefix_end[0], 5]

@@ -48,7 +48,7 @@ class Reader:
 
 
 def request(seed: int) -> SequenceSpec:
-    """What is drawn for a seed: prefixes, budgets and widths of all kinds."""
+    """What is drawn for a seed: prefixes and budgets of all kinds."""
     dice = random.Random(seed)
     prefix = np.zeros((dice.choice([0, 0, 3, 9]), 5), np.float32)
     prefix[:, 3] = 1
@@ -58,7 +58,6 @@ def request(seed: int) -> SequenceSpec:
         first_stroke=len(prefix),
         max_points=dice.choice([1, 10, 60]),
         max_points_leaf=dice.choice([1, 5, 40]),
-        rows=dice.choice([1, 1, 1, 2, 3]),
         priority=dice.choice([-1, 0, 0, 1]),
     )
 
@@ -68,7 +67,7 @@ def alone(seed: int) -> np.ndarray:
     """The points of a drawing that is made row by row with nobody else in the batch."""
 
     async def draw() -> list[object]:
-        engine = stepped(max_rows=3)
+        engine = stepped(max_rows=1)
         stream = engine.submit(request(seed))
         engine.run()
         return [event async for event in stream]
@@ -139,9 +138,7 @@ class Script:
     def check_rows(self) -> None:
         slots = self.engine._slots
         assert slots.rows <= MAX_ROWS
-        owners = list(dict.fromkeys(slots.owners))
-        assert [s for s in owners for _ in range(s.spec.rows)] == slots.owners
-        assert set(owners) == set(slots._start)
+        assert slots._row == {owner: row for row, owner in enumerate(slots.owners)}
 
 
 @cache

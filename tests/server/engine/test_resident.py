@@ -68,14 +68,13 @@ def on_host(precision: str = "fp16") -> Device:
 
 
 def drawing(seed: int, **changes: object) -> SequenceSpec:
-    """Something to draw: wide and narrow, with a canvas and without."""
+    """Something to draw, with a canvas and without."""
     dice, rng = random.Random(seed), np.random.default_rng(seed)
     width = next(t.shape[0] for t in decoder().inputs if t.name == "condition")
-    rows = dice.choice([1, 1, 2, 3])
-    leaves = tuple(Leaf(n, rng.normal(size=(rows, width)).astype(np.float32)) for n in range(1, 4))
+    leaves = tuple(Leaf(n, rng.normal(size=width).astype(np.float32)) for n in range(1, 4))
     canvas = np.zeros((dice.choice([0, 0, 5]), 5), np.float32)
     canvas[:, :2], canvas[:, 3] = rng.integers(-9, 9, (len(canvas), 2)), 1
-    chosen = {"rows": rows, "leaves": leaves, "prefix": canvas, "first_stroke": len(canvas)}
+    chosen = {"leaves": leaves, "prefix": canvas, "first_stroke": len(canvas)}
     return spec(seed, **{**chosen, "max_points": 60, "max_points_leaf": 25, **changes})
 
 
@@ -142,8 +141,7 @@ class Bench:
 
     def run(self, **changes: tuple[Sequence, ...]) -> None:
         parts = {"parks": (), "departures": (), "turns": (), "joins": ()} | changes
-        rows = sum(s.spec.rows for s in self.live)
-        self.runner.run(Step(number=0, running=tuple(self.live), rows=rows, **parts), self.slots)
+        self.runner.run(Step(number=0, running=tuple(self.live), **parts), self.slots)
 
     def begin(self) -> None:
         self.run(joins=tuple(self.live))

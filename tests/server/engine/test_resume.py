@@ -156,4 +156,4 @@ async def test_leaves_end_as_is_known_and_not_as_is_sampled(stride: int) -> None
 )
 def test_what_cannot_be_known_is_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(InvalidInput):
-        spec(3, **wrong).check(max_rows=4, condition=3)
+        spec(3, **wrong).check(condition=3)
