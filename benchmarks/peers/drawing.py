@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hitree import bundle as bundles
+from hitree.drawing import CENTRE
 from hitree.stroke5 import END, UP
 from hitree_server.engine import noise
 from hitree_server.engine.device import open_device
@@ -127,6 +128,7 @@ class Columns:
         self.points_leaf = np.zeros(rows, np.int64)
         self.max_points = np.zeros(rows, np.int64)
         self.max_points_leaf = np.zeros(rows, np.int64)
+        self.xy = np.zeros((rows, 2), np.float32)  # where the pen is
         self.held = np.zeros(rows, np.int64)  # points not taken
         self.since = np.zeros(rows, np.float64)  # when the oldest of them was made
         self.out = np.zeros((rows, MAX_POINTS + 1, 4), np.int32)
@@ -163,7 +165,7 @@ class Batch:
         return sketch
 
     def step(self) -> list[Sketch]:
-        """Make a point of every drawing; returns those that something is to be sent of."""
+        """Make some points of every drawing; returns those that something is to be sent of."""
         while self._waiting and len(self._sketches) < self.rows:
             self._admit(self._waiting.popleft())
         n = len(self._sketches)
@@ -197,9 +199,14 @@ class Batch:
         return self._columns.out[row, :count].copy()
 
     def _compute(self, n: int) -> None:
-        c, inputs = self._columns, self._inputs
-        inputs["noise"][:n] = noise.draw(c.key[:n], c.step[:n], self._graph.noise)
-        inputs["may_end"][:n, 0] = c.last[:n] & (c.points_leaf[:n] > 0)
+        c, inputs, graph = self._columns, self._inputs, self._graph
+        inputs["noise"][:n] = noise.draw(c.key[:n], c.step[:n], graph.noise, graph.stride)
+        inputs["may_end"][:n] = c.last[:n, None]
+        inputs["may_end"][:n, 0] *= c.points_leaf[:n] > 0
+        left = np.minimum(
+            c.max_points[:n] - c.points[:n], c.max_points_leaf[:n] - c.points_leaf[:n]
+        )
+        inputs["limit"][:n, 0] = np.minimum(left, graph.stride)
         key = (n, self._side)
         if key not in self._calls:
             self._calls[key] = self._bind(n)
@@ -220,32 +227,45 @@ class Batch:
 
     def _advance(self, n: int, now: float) -> tuple[NDArray[np.bool_], ...]:
         """Take in a step; which rows are due, at the end of a leaf, and finished."""
-        c, state = self._columns, self._states[self._side]
-        row = state["row"][:n]
-        ended = row[:, END] > 0.5
-        point = ~ended
-        self._hold(point, state["position"][:n], now)
-        c.step[:n] += np.uint64(1)
-        c.points[:n] += point
-        c.points_leaf[:n] += point
-        spent = c.points_leaf[:n] >= c.max_points_leaf[:n]
-        leaf_over = ended | spent | (self._outputs["segment_end"][:n, 0] > 0.5)
-        exhausted = c.points[:n] >= c.max_points[:n]
+        c, made = self._columns, self._outputs["made"][:n, 0]
+        end, last = self._outputs["segment_end"][:n], made.astype(np.int64) - 1
+        begun = c.points[:n] > 0
+        leaf_over = (c.points_leaf[:n] + made >= c.max_points_leaf[:n]) | (
+            end[self._index[:n], last] > 0.5
+        )
+        exhausted = c.points[:n] + made >= c.max_points[:n]
+        for index in range(self._graph.stride):
+            over = (leaf_over | exhausted) & (last == index)
+            self._take_in(index, made > index, over, now)
         finished = exhausted | (leaf_over & c.last[:n])
-        opened = c.open[:n] | point
-        stroke_over = opened & (leaf_over | (row[:, UP] > 0.5))
-        c.open[:n] = opened & ~stroke_over
-        c.stroke[:n] += stroke_over
         # The next chance to send comes with the next step.
         late = (c.held[:n] > 0) & (c.since[:n] <= now + self._seconds - FLUSH_SECONDS)
-        first = point & (c.points[:n] == 1)
-        return first | late | (c.held[:n] >= FLUSH_POINTS) | finished, leaf_over, finished
+        first = ~begun & (c.points[:n] > 0)
+        full = c.held[:n] > FLUSH_POINTS - self._graph.stride
+        return first | late | full | finished, leaf_over, finished
 
-    def _hold(self, point: NDArray[np.bool_], position: NDArray[np.float32], now: float) -> None:
+    def _take_in(
+        self, index: int, made: NDArray[np.bool_], over: NDArray[np.bool_], now: float
+    ) -> None:
+        """Take in the row at ``index`` of those drawings that it was ``made`` of."""
+        c, n = self._columns, len(made)
+        row = self._outputs["rows"][:n, index]
+        point = made & (row[:, END] < 0.5)
+        c.xy[:n] += row[:, :2] * point[:, None]
+        self._hold(point, now)
+        c.step[:n] += made.astype(np.uint64)
+        c.points[:n] += point
+        c.points_leaf[:n] += point
+        opened = c.open[:n] | point
+        stroke_over = opened & (over | (made & (row[:, UP] > 0.5)))
+        c.open[:n] = opened & ~stroke_over
+        c.stroke[:n] += stroke_over
+
+    def _hold(self, point: NDArray[np.bool_], now: float) -> None:
         """Keep a point of every row that made one; the others write where nobody reads."""
         c, n = self._columns, len(point)
         rows, held = self._index[:n], c.held[:n]
-        c.out[rows, held, :2] = position * GRID
+        c.out[rows, held, :2] = c.xy[:n] * GRID
         c.out[rows, held, 2], c.out[rows, held, 3] = c.stroke[:n], c.node[:n]
         c.since[:n][point & (held == 0)] = now
         held += point
@@ -258,6 +278,7 @@ class Batch:
             column[row] = 0
         for name, array in self._states[self._side].items():
             array[row] = self._fresh[name]
+        c.xy[row] = CENTRE
         self._inputs["temperature"][row] = sketch.job.temperature
         c.max_points[row] = sketch.job.max_points
         c.max_points_leaf[row] = sketch.job.max_points_leaf

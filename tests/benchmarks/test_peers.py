@@ -93,7 +93,9 @@ def test_a_batch_makes_the_engines_points(
             parts[sketch].append(sketch.take())
     assert all(sketch.over for sketch in sketches)
     for sketch, points in zip(sketches, expected, strict=True):
-        assert len(parts[sketch][0]) == 1  # the first point goes out at once
+        assert (
+            1 <= len(parts[sketch][0]) <= tiny_bundle().manifest.decoder.stride
+        )  # the first points go out at once
         np.testing.assert_array_equal(np.concatenate(parts[sketch]), points)
 
 
@@ -110,7 +112,7 @@ def test_bursts_leave_nothing_out(
         for sketch in sketches:
             parts[sketch].append(sketch.take())
     for sketch, points in zip(sketches, expected, strict=True):
-        assert len(parts[sketch][0]) == 1  # as above
+        assert 1 <= len(parts[sketch][0]) <= tiny_bundle().manifest.decoder.stride  # as above
         np.testing.assert_array_equal(np.concatenate(parts[sketch]), points)
 
 
