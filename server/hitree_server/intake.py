@@ -104,7 +104,7 @@ def chosen(choice: pb.BundleChoice, backends: Sequence[Backend]) -> Backend:
     served = ", ".join(backend.manifest.label for backend in backends)
     raise UnknownBundle(
         f"no bundle of the name {choice.name!r} and the version {choice.version!r} is served here; "
-        f"leave the choice out or choose of {served}",
+        f"leave the choice out or choose one of {served}",
         details={"served": served},
     )
 

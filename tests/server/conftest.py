@@ -264,11 +264,15 @@ class Fakes:
         )
         return self.opened[-1]
 
-    def release(self) -> None:
-        """Let everything that is held go, so that nothing outlives the test."""
+    def let_go(self) -> None:
+        """Let everything that is held go."""
         for device in (self.device, *self.further.values()):
             device.gate.set()
         self.models.gate.set()
+
+    def release(self) -> None:
+        """Let everything go and stop, so that nothing outlives the test."""
+        self.let_go()
         for backend in self.opened:
             backend.engine.stop()
 
@@ -349,8 +353,7 @@ async def serving(fakes: Fakes, settings: Settings) -> AsyncIterator[Serving]:
         async with http, channel:
             yield Serving(app, fakes, task, up.result(), channel, HiTreeStub(channel), http)
     finally:
-        fakes.device.gate.set()
-        fakes.models.gate.set()
+        fakes.let_go()
         app.stopping.set()
         await task
 
@@ -363,8 +366,7 @@ async def rpc_door(fakes: Fakes, settings: Settings) -> AsyncIterator[Serving]:
     running = asyncio.create_task(app.stopping.wait())
     async with grpc.aio.insecure_channel(f"127.0.0.1:{app.grpc_port}") as channel:
         yield Serving(app, fakes, running, 0, channel, HiTreeStub(channel), None)
-    fakes.device.gate.set()
-    fakes.models.gate.set()
+    fakes.let_go()
     app.stopping.set()
     await app.stop()
 
