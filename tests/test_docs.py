@@ -101,7 +101,8 @@ def test_settings_are_those_of_the_server() -> None:
     told = {name: cells[0] for name, cells in rows("docs/operations.md", "HITREE_[A-Z_]+").items()}
     fields = Settings.model_fields.items()
     defaults = {f"HITREE_{name.upper()}": field.default for name, field in fields}
-    assert told == {name: "" if value is None else str(value) for name, value in defaults.items()}
+    empty = (None, ())
+    assert told == {n: "" if value in empty else str(value) for n, value in defaults.items()}
 
 
 def test_errors_are_those_of_the_tree() -> None:
@@ -120,7 +121,7 @@ def test_limits_are_those_of_the_table() -> None:
 def test_metrics_are_those_of_the_server() -> None:
     text = (ROOT / "docs/operations.md").read_text()
     metrics = Metrics()
-    metrics.watch(Stats())
+    metrics.watch({"hitree@1": Stats()})
     shown = re.findall(r"^# TYPE (\w+) ", metrics.render().decode(), re.MULTILINE)
     told = re.findall(r"`(hitree_[a-z_]+)[`{]", text)
     assert sorted(told) == sorted(name for name in shown if not name.endswith("_created"))

@@ -100,6 +100,11 @@ class Manifest:
     licences: dict[str, str] = field(default_factory=dict)  # source -> licence
     versions: dict[str, str] = field(default_factory=dict)  # libraries at export
 
+    @property
+    def label(self) -> str:
+        """Name and version as one word, "hitree@0.1.0+3f2a91c"."""
+        return f"{self.name}@{self.version}"
+
 
 @dataclass(frozen=True)
 class Bundle:

@@ -18,6 +18,7 @@
     │       └── OutOfFrame         OUT_OF_FRAME
     ├── UnknownSubject             UNKNOWN_SUBJECT         NOT_FOUND            404
     ├── UnknownModel               UNKNOWN_MODEL           NOT_FOUND            404
+    ├── UnknownBundle              UNKNOWN_BUNDLE          NOT_FOUND            404
     ├── Unauthenticated            UNAUTHENTICATED         UNAUTHENTICATED      401
     ├── Overloaded                 OVERLOADED              RESOURCE_EXHAUSTED   429
     ├── DeadlineExceeded           DEADLINE_EXCEEDED       DEADLINE_EXCEEDED    504
@@ -167,6 +168,14 @@ class UnknownModel(HiTreeError):
     """The bundle has no raw model of this name and version."""
 
     reason = "UNKNOWN_MODEL"
+    grpc_code = "NOT_FOUND"
+    http_status = 404
+
+
+class UnknownBundle(HiTreeError):
+    """No bundle of this name and version is served; ``details["served"]`` lists those that are."""
+
+    reason = "UNKNOWN_BUNDLE"
     grpc_code = "NOT_FOUND"
     http_status = 404
 

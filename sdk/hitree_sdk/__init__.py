@@ -39,6 +39,7 @@ from hitree.errors import (
     Unauthenticated,
     Unavailable,
     Unimplemented,
+    UnknownBundle,
     UnknownField,
     UnknownSubject,
 )
@@ -103,6 +104,7 @@ __all__ = [
     "Unauthenticated",
     "Unavailable",
     "Unimplemented",
+    "UnknownBundle",
     "UnknownField",
     "UnknownSubject",
 ]

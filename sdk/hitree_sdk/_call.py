@@ -148,6 +148,14 @@ def score_request(drawing: DrawingLike, items: Iterable[Spanned]) -> pb.ScoreReq
     return request
 
 
+def choose(request: Message, config: Config) -> None:
+    """Have the bundle answer that the client was told; each request has a field ``bundle``."""
+    if config.bundle:
+        name, _, version = config.bundle.partition("@")
+        choice: pb.BundleChoice = request.bundle  # type: ignore[attr-defined]  # see above
+        choice.name, choice.version = name, version
+
+
 def check_size(request: Message) -> None:
     """Refuse a request beyond the limit of one message.
 

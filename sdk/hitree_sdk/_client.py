@@ -40,6 +40,7 @@ class Client:
         ca_file: str | os.PathLike[str] | None = None,
         cert_file: str | os.PathLike[str] | None = None,
         retries: int = 2,
+        bundle: str | None = None,
         transport: Transport | None = None,
     ) -> None:
         """Connect to ``url``, by default to HITREE_URL, else to the embedded engine.
@@ -52,6 +53,8 @@ class Client:
             cert_file: PEM file of the client's own certificate and its private key, for a service
                 that asks for one.
             retries: how often a call that failed in passing is tried again, 0 to 10.
+            bundle: which of the bundles that are served answers, "name", "name@version" or
+                "@version"; default the service's first one.
             transport: carries the calls instead of a connection of the client's own.
 
         Raises:
@@ -65,6 +68,7 @@ class Client:
             ca_file=ca_file,
             cert_file=cert_file,
             retries=retries,
+            bundle=bundle,
         )
         self._transport = transport or connect(self._config)
 
@@ -132,6 +136,7 @@ class Client:
             candidates=candidates,
             nearest_subject=nearest_subject,
         )
+        _call.choose(request, self._config)
         return DrawStream(self._transport, request, _call.attempts(self._config, timeout))
 
     def annotate(
@@ -198,6 +203,7 @@ class Client:
 
     def _unary(self, method: str, request: Message, timeout: float | None) -> Any:
         """Call with retries; Any: the reply's class goes with the method's name."""
+        _call.choose(request, self._config)
         _call.check_size(request)
         attempts = _call.attempts(self._config, timeout)()
         while True:

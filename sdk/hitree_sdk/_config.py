@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Literal, cast, get_args
 from urllib.parse import SplitResult, urlsplit
 
 from hitree.errors import InvalidInput
+from hitree.limits import LIMITS
 from hitree.transport import EMBEDDED
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ class Config:
     api_key: str | None = None  # sent as a bearer token
     ca: str | None = None  # PEM certificates to trust instead of the system's
     cert: Path | None = None  # PEM file of the client's own certificate and private key
+    bundle: str = ""  # that answers: "name", "name@version" or "@version"; "": the service's choice
 
 
 def resolve(
@@ -55,6 +57,7 @@ def resolve(
     ca_file: str | os.PathLike[str] | None = None,
     cert_file: str | os.PathLike[str] | None = None,
     retries: int = 2,
+    bundle: str | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> Config:
     """Put arguments, environment and defaults together; empty variables count as unset.
@@ -62,7 +65,7 @@ def resolve(
     Raises:
         InvalidInput: a URL of another scheme or without a host, a timeout that is no positive
             number of seconds, retries outside 0 to 10, a CA or certificate file that cannot be
-            read.
+            read, a bundle that is not named.
     """
     env = os.environ if environ is None else environ
     scheme, address = _address(url or env.get("HITREE_URL") or EMBEDDED)
@@ -80,6 +83,7 @@ def resolve(
         api_key=api_key or env.get("HITREE_API_KEY") or None,
         ca=None if ca_file is None else _ca(Path(ca_file), scheme),
         cert=None if cert_file is None else _cert(Path(cert_file), scheme),
+        bundle="" if bundle is None else _bundle(bundle),
     )
 
 
@@ -93,6 +97,12 @@ def seconds(value: object, name: str = "timeout") -> float:
     if not good or not 0 < cast("float", value) < math.inf:
         raise InvalidInput(f"{name} is {value!r}; give a number of seconds above 0")
     return float(cast("float", value))
+
+
+def _bundle(value: object) -> str:
+    if not isinstance(value, str) or not value.strip("@") or len(value) > LIMITS.text_characters:
+        raise InvalidInput(f"bundle is {value!r}; give a name, name@version or @version")
+    return value
 
 
 def _timeout(argument: float | None, variable: str | None) -> float:

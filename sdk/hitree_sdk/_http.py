@@ -202,7 +202,19 @@ def _request(method: str, request: Message, timeout: float | None) -> dict[str, 
         asked["headers"][TIMEOUT_HEADER] = str(math.ceil(timeout * 1000))
     if verb == "POST":
         asked["json"] = codec.to_json(request)
+    else:
+        asked["params"] = _query(request)
     return asked
+
+
+def _query(request: Message) -> dict[str, str]:
+    """What a request without a body asks for: "bundle.name" and the like."""
+    return {
+        f"{name}.{field}": value
+        for name, message in codec.to_json(request).items()
+        for field, value in message.items()
+        if value
+    }
 
 
 def _reply(method: str, response: httpx.Response) -> Message:

@@ -64,6 +64,7 @@ class ModelInfo:
     metrics: Mapping[str, float]  # quality figures that the bundle shipped with
     limits: Mapping[str, int]  # see `hitree.limits`
     server_version: str
+    bundles: tuple[str, ...] = ()  # that may be chosen, "name@version", the default one first
 
 
 def model_info_of(reply: pb.ModelInfoResponse) -> ModelInfo:
@@ -79,6 +80,7 @@ def model_info_of(reply: pb.ModelInfoResponse) -> ModelInfo:
         metrics=dict(reply.metrics),
         limits=dict(reply.limits),
         server_version=reply.server_version,
+        bundles=tuple(f"{one.name}@{one.version}" for one in reply.bundles),
     )
 
 

@@ -41,6 +41,9 @@ app = typer.Typer(
 Prompt = Annotated[str, typer.Argument(help="What to draw, in English.", show_default=False)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object a result.")]
 Seed = Annotated[int | None, typer.Option(help="The same seed gives the same result.")]
+Bundle = Annotated[
+    str | None, typer.Option(help="Which of the served bundles answers: name, name@version.")
+]
 Nearest = Annotated[
     bool, typer.Option("--nearest", help="Take the nearest subject where none is recognised.")
 ]
@@ -48,10 +51,14 @@ Nearest = Annotated[
 
 @app.command()
 def plan(
-    prompt: Prompt, seed: Seed = None, nearest: Nearest = False, as_json: AsJson = False
+    prompt: Prompt,
+    seed: Seed = None,
+    nearest: Nearest = False,
+    bundle: Bundle = None,
+    as_json: AsJson = False,
 ) -> None:
     """Write the plan for a prompt: the tree of instructions."""
-    with _reported(), Client() as client:
+    with _reported(), Client(bundle=bundle) as client:
         made = client.plan(prompt, seed=seed, nearest_subject=nearest)
     if as_json:
         _print_json(_plan_json(made))
@@ -75,12 +82,13 @@ def draw(
     by_leaf: Annotated[
         bool, typer.Option("--by-leaf", help="Give the strokes of each leaf a colour.")
     ] = False,
+    bundle: Bundle = None,
     as_json: AsJson = False,
 ) -> None:
     """Draw a prompt and write the drawing to a file; without -o, --json prints the strokes."""
     if output is None and not as_json:
         raise typer.BadParameter("name a file to write, or ask for --json", param_hint="-o")
-    with _reported(), Client() as client:
+    with _reported(), Client(bundle=bundle) as client:
         if output is not None:
             checked_format(output)
         stream = client.draw(prompt, seed=seed, temperature=temperature, nearest_subject=nearest)
@@ -103,6 +111,7 @@ def annotate(
         str | None,
         typer.Option(help='What the drawings show; default: their word; "": recognise it.'),
     ] = None,
+    bundle: Bundle = None,
     as_json: AsJson = False,
 ) -> None:
     """Infer the instruction tree behind each drawing of a file.
@@ -110,7 +119,7 @@ def annotate(
     A drawing that the service refuses is reported, the next one follows, the exit code is 1.
     """
     refused = 0
-    with _reported(), Client() as client, _counted(file) as progress:
+    with _reported(), Client(bundle=bundle) as client, _counted(file) as progress:
         for number, record in enumerate(quickdraw.read_simplified(file), 1):
             sketch = Sketch(list(record.drawing.strokes), subject=record.word)
             try:
@@ -131,10 +140,13 @@ def serve(
     port: Annotated[int | None, typer.Option(help="gRPC port; default 50051.")] = None,
     http_port: Annotated[int | None, typer.Option(help="HTTP port; default 3000.")] = None,
     bundle: Annotated[Path | None, typer.Option(help="Folder of the bundle to serve.")] = None,
+    also: Annotated[
+        list[Path] | None, typer.Option(help="Folder of a further bundle; may be given again.")
+    ] = None,
 ) -> None:
     """Serve gRPC and HTTP until interrupted."""
     with _reported():
-        _find("serve")(host=host, port=port, http_port=http_port, bundle=bundle)
+        _find("serve")(host=host, port=port, http_port=http_port, bundle=bundle, also=also or None)
 
 
 @app.command()
@@ -162,14 +174,15 @@ def bench(
 
 
 @app.command()
-def model(as_json: AsJson = False) -> None:
+def model(bundle: Bundle = None, as_json: AsJson = False) -> None:
     """Tell what is served: bundle, models, providers, engine, limits."""
-    with _reported(), Client() as client:
+    with _reported(), Client(bundle=bundle) as client:
         info = client.model_info()
     if as_json:
         _print_json(asdict(info))
         return
     print(f"bundle    {info.bundle} {info.version} ({info.created}, git {info.git_sha[:12]})")
+    print(f"served    {', '.join(info.bundles)}")
     engine = info.engine
     print(f"engine    {engine.provider}, {engine.precision}, {engine.max_rows} rows")
     print(f"models    {', '.join(entry.name for entry in info.models)}")

@@ -1,10 +1,10 @@
 """The composition root: settings, backend, service, and the two doors in one event loop.
 
-Start: both ports are bound, gRPC answers NOT_SERVING, the bundle is loaded, then calls are
+Start: both ports are bound, gRPC answers NOT_SERVING, the bundles are loaded, then calls are
 welcome. Stop (SIGTERM, Ctrl-C): readiness flips while both doors still listen, drawings that run
 may finish for ``drain_seconds``, then the doors close. A second signal skips the wait.
-Reload (SIGHUP): the bundle is loaded anew beside the one that is served, and takes its place for
-new calls; those that run end with the old one.
+Reload (SIGHUP): the bundles are loaded anew beside those that are served, and take their place for
+new calls; those that run end with the old ones.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import uvicorn
 
 from hitree.errors import HiTreeError, PortBusy
 from hitree_server import logs
-from hitree_server.backend import load
+from hitree_server.backend import load, load_all
 from hitree_server.http import door
 from hitree_server.metrics import Metrics
 from hitree_server.rpc.server import RpcServer
@@ -31,7 +31,7 @@ from hitree_server.settings import Settings
 from hitree_server.tls import Tls
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from hitree_server.backend import Backend
@@ -57,7 +57,7 @@ class App:
         self.stopping = asyncio.Event()  # set it to have the process drain and stop
         self.hurry = asyncio.Event()  # set it to have draining not wait
         self._open_backend = open_backend
-        self._backend: Backend | None = None
+        self._backends: tuple[Backend, ...] = ()
         self._rpc: RpcServer | None = None
         self._watch: asyncio.Task[None] | None = None
         self._retiring: dict[asyncio.Task[None], Backend] = {}  # replaced, with calls to end
@@ -65,8 +65,8 @@ class App:
 
     @property
     def ready(self) -> bool:
-        """Whether calls are welcome: started, not stopping, and the engine works."""
-        return self.service.ready and self._backend is not None and self._backend.engine.ready
+        """Whether calls are welcome: started, not stopping, and all engines work."""
+        return self.service.ready and all(backend.engine.ready for backend in self._backends)
 
     @property
     def grpc_port(self) -> int:
@@ -74,11 +74,11 @@ class App:
         return self._rpc.port if self._rpc else 0
 
     async def start(self) -> None:
-        """Open the gRPC door, load the bundle, welcome calls; does nothing the second time.
+        """Open the gRPC door, load the bundles, welcome calls; does nothing the second time.
 
         Raises:
             PortBusy: the gRPC port is taken; nothing was started.
-            HiTreeError: what `hitree_server.backend.load` raises; nothing is left running.
+            HiTreeError: what `hitree_server.backend.load_all` raises; nothing is left running.
         """
         if self._rpc is not None:
             return
@@ -86,26 +86,26 @@ class App:
         self._rpc = RpcServer(self.service, settings.host, settings.grpc_port, self.tls)
         await self._rpc.start()
         try:
-            self._serve(await asyncio.to_thread(self._open_backend, self.settings))
+            self._serve(await self._load())
         except BaseException:
             await self.stop()
             raise
         self._watch = asyncio.create_task(self._keep_health(self._rpc))
 
     async def reload(self) -> None:
-        """Serve the bundle as it is now; one that cannot be loaded changes nothing."""
+        """Serve the bundles as they are now; one that cannot be loaded changes nothing."""
         async with self._reloading:
             try:
-                fresh = await asyncio.to_thread(self._open_backend, self.settings)
+                fresh = await self._load()
             except HiTreeError as exc:
                 log.error("reload failed", reason=exc.reason, why=exc.message)
                 return
-            before = self._backend
+            before = self._backends
             self._serve(fresh)
-            log.info("reloaded", version=fresh.manifest.version)
-            if before is not None:
-                retiring = asyncio.create_task(self._retire(before))
-                self._retiring[retiring] = before
+            log.info("reloaded", bundles=", ".join(one.manifest.label for one in fresh))
+            for backend in before:
+                retiring = asyncio.create_task(self._retire(backend))
+                self._retiring[retiring] = backend
                 retiring.add_done_callback(self._retiring.pop)
 
     async def drain(self) -> None:
@@ -114,9 +114,8 @@ class App:
         if self._rpc is not None:
             await self._rpc.set_ready(False)
         await self._idle(self.settings.drain_seconds)
-        for backend in (self._backend, *self._retiring.values()):
-            if backend is not None:
-                await asyncio.to_thread(backend.engine.stop)
+        for backend in (*self._backends, *self._retiring.values()):
+            await asyncio.to_thread(backend.engine.stop)
         self.hurry.set()  # whoever drains again need not wait again
         with suppress(TimeoutError):
             await asyncio.wait_for(self.service.idle(), LAST_WORDS_SECONDS)
@@ -130,10 +129,13 @@ class App:
             await self._rpc.stop(grace=LAST_WORDS_SECONDS)
         self.service.stop()
 
-    def _serve(self, backend: Backend) -> None:
-        self._backend = backend
-        self.metrics.watch(backend.engine.stats)
-        self.service.open(backend)
+    async def _load(self) -> tuple[Backend, ...]:
+        return await asyncio.to_thread(load_all, self.settings, self._open_backend)
+
+    def _serve(self, backends: tuple[Backend, ...]) -> None:
+        self._backends = backends
+        self.metrics.watch({one.manifest.label: one.engine.stats for one in backends})
+        self.service.open(*backends)
 
     async def _retire(self, backend: Backend) -> None:
         """Stop an engine once its last call has ended."""
@@ -170,14 +172,19 @@ def serve(
     port: int | None = None,
     http_port: int | None = None,
     bundle: str | Path | None = None,
+    also: Sequence[str | Path] | None = None,
 ) -> None:
     """Serve until a signal; what is None comes from the environment or the default.
 
+    ``also`` are folders of further bundles.
+
     Raises:
         PortBusy: one of the ports is taken; nothing was started.
-        HiTreeError: a setting is wrong, or the bundle cannot be served.
+        HiTreeError: a setting is wrong, or a bundle cannot be served.
     """
-    settings = Settings.of(host=host, grpc_port=port, http_port=http_port, bundle=bundle)
+    settings = Settings.of(
+        host=host, grpc_port=port, http_port=http_port, bundle=bundle, more_bundles=also
+    )
     handler = logs.install(settings)
     try:
         asyncio.run(_serve(settings))

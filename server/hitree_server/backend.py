@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hitree import bundle as bundles
+from hitree.errors import BundleError
 from hitree.v1 import hitree_pb2 as pb
 from hitree_server.annotator import Annotator
 from hitree_server.engine import Engine, EngineSettings
@@ -16,6 +18,8 @@ from hitree_server.planner import Planner
 from hitree_server.settings import bundle_path
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from hitree.bundle import Bundle, Manifest
     from hitree_server.engine import Device
     from hitree_server.raw import RawModels
@@ -36,7 +40,7 @@ class Backend:
 
 
 def load(settings: Settings) -> Backend:
-    """Check and load the bundle, and start the engine. Takes seconds.
+    """Check and load the default bundle, and start its engine. Takes seconds.
 
     Raises:
         MissingPackage: there is no bundle, or no runtime.
@@ -65,6 +69,30 @@ def load(settings: Settings) -> Backend:
     )
     engine.start()  # last, so that no thread is left where something else fails
     return backend
+
+
+def load_all(
+    settings: Settings, load_one: Callable[[Settings], Backend] = load
+) -> tuple[Backend, ...]:
+    """Load all bundles, each with an engine of its own, the default one first.
+
+    Raises:
+        BundleError: two of them have the same name and version.
+        HiTreeError: what ``load_one`` raises; no engine is left running.
+    """
+    opened: dict[str, Backend] = {}
+    with ExitStack() as undo:
+        for folder in (settings.bundle, *settings.more_bundles):
+            backend = load_one(settings.model_copy(update={"bundle": folder}))
+            undo.callback(backend.engine.stop)
+            if backend.manifest.label in opened:
+                raise BundleError(
+                    f"the bundle at {folder} is {backend.manifest.label}, as another one that is "
+                    "served; leave one of them out"
+                )
+            opened[backend.manifest.label] = backend
+        undo.pop_all()
+    return tuple(opened.values())
 
 
 def open_decoder(bundle: Bundle, settings: Settings) -> tuple[str, Device]:

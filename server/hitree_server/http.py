@@ -33,6 +33,7 @@ from hitree_server.incoming import (
     body_of,
     call_of,
     error_headers,
+    query_of,
 )
 from hitree_server.metrics import CONTENT_TYPE
 from hitree_server.openapi import LAST_EVENT_ID, REQUEST_ID, TIMEOUT, Operation
@@ -205,13 +206,13 @@ async def _chunks(
 
 
 async def _message(request: Request, message_class: type[_M]) -> _M:
-    """The request's body as a message; a GET has none.
+    """The request's body as a message; a GET has its query instead.
 
     Raises:
         InvalidInput: the body is too long or no JSON; and what `hitree.codec.from_json` raises.
     """
     if request.method == "GET":
-        return message_class()
+        return from_json(query_of(request), message_class)
     body = await body_of(request)
     try:
         value = json.loads(body)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any  # Any: JSON
 
 from starlette.requests import ClientDisconnect
 
@@ -65,6 +65,15 @@ async def body_of(request: Request) -> bytes:
     except ClientDisconnect as exc:
         raise Cancelled("the client left before its request was whole") from exc
     return bytes(body)
+
+
+def query_of(request: Request) -> dict[str, Any]:
+    """The request's query as JSON: ``bundle.name=cats`` is ``{"bundle": {"name": "cats"}}``."""
+    asked: dict[str, Any] = {}
+    for name, value in request.query_params.items():
+        message, _, field = name.partition(".")
+        asked.setdefault(message, {})[field] = value
+    return asked
 
 
 def error_headers(error: HiTreeError) -> dict[str, str]:

@@ -133,7 +133,7 @@ class _Door:
         return JSONResponse(
             {
                 "name": found.name,
-                "versions": [self._service.raw.version],
+                "versions": self._service.versions,
                 "platform": PLATFORM,
                 "inputs": [_metadata(one) for one in found.inputs],
                 "outputs": [_metadata(one) for one in found.outputs],
@@ -158,12 +158,12 @@ class _Door:
         name, version = request.path_params["model"], request.path_params.get("version", "")
         wanted = [one.name for one in ask.outputs]
         made = await self._service.infer(name, version, partial(_tensors, ask, rest), wanted, call)
-        head = {"model_name": name, "model_version": self._service.raw.version}
-        return _reply(head | ({"id": ask.id} if ask.id else {}), ask, made)
+        head = {"model_name": name, "model_version": made.version}
+        return _reply(head | ({"id": ask.id} if ask.id else {}), ask, made.outputs)
 
     def _model(self, request: Request) -> RawModel:
         found: dict[str, str] = request.path_params
-        return self._service.raw.get(found["model"], found.get("version", ""))
+        return self._service.raw(found.get("version", "")).get(found["model"])
 
 
 def _parsed(body: bytes, length: str | None) -> tuple[InferRequest, bytes]:

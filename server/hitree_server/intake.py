@@ -11,7 +11,7 @@ import numpy as np
 
 from hitree.codec import drawing_from_wire, plan_from_wire
 from hitree.drawing import Drawing
-from hitree.errors import InvalidInput, InvalidPlan, Unimplemented
+from hitree.errors import InvalidInput, InvalidPlan, Unimplemented, UnknownBundle
 from hitree.limits import LIMITS
 from hitree.parse import PARSER
 from hitree.text import check_text
@@ -20,9 +20,11 @@ from hitree.v1 import hitree_pb2 as pb
 from hitree_server.resume import Held, held
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from google.protobuf.message import Message
 
-    from hitree.bundle import Manifest
+    from hitree_server.backend import Backend
 
 MAX_TEMPERATURE = 2.0
 _SEED_BITS = 53  # a seed of ours survives JavaScript's numbers
@@ -89,14 +91,22 @@ def check_tag(text: str, noun: str) -> None:
         )
 
 
-def check_bundle(choice: pb.BundleChoice, manifest: Manifest) -> None:
-    """Refuse a choice of another bundle than the one that is served."""
-    asked, served = (choice.name, choice.version), (manifest.name, manifest.version)
-    if any(want not in ("", have) for want, have in zip(asked, served, strict=True)):
-        raise Unimplemented(
-            f"bundle {choice.name!r} {choice.version!r} is not served here; leave the choice out "
-            f"or ask for {manifest.name!r} {manifest.version!r}"
-        )
+def chosen(choice: pb.BundleChoice, backends: Sequence[Backend]) -> Backend:
+    """The first backend whose bundle has the name and the version, as far as they are given.
+
+    Raises:
+        UnknownBundle: there is none.
+    """
+    for backend in backends:
+        manifest = backend.manifest
+        if choice.name in ("", manifest.name) and choice.version in ("", manifest.version):
+            return backend
+    served = ", ".join(backend.manifest.label for backend in backends)
+    raise UnknownBundle(
+        f"no bundle of the name {choice.name!r} and the version {choice.version!r} is served here; "
+        f"leave the choice out or choose one of {served}",
+        details={"served": served},
+    )
 
 
 def plan_ask(request: pb.PlanRequest) -> PlanAsk:

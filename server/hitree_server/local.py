@@ -14,14 +14,14 @@ from contextlib import aclosing, contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 from hitree.errors import Unavailable, Unimplemented
-from hitree_server.backend import load
+from hitree_server.backend import load_all
 from hitree_server.calls import Call, observed
 from hitree_server.metrics import Metrics
 from hitree_server.service import Service
 from hitree_server.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
     from concurrent.futures import Future
 
     from google.protobuf.message import Message
@@ -33,18 +33,18 @@ _T = TypeVar("_T")
 
 
 class Home:
-    """A running service with its event loop, its thread and its engine."""
+    """A running service with its event loop, its thread and its engines."""
 
-    def __init__(self, backend: Backend, settings: Settings) -> None:
+    def __init__(self, backends: Sequence[Backend], settings: Settings) -> None:
         self.metrics = Metrics()
         self.service = Service(settings, self.metrics)
         self.loop = asyncio.new_event_loop()
-        self._backend = backend
+        self._backends = backends
         self._thread = threading.Thread(
             target=self.loop.run_forever, name="hitree-embedded", daemon=True
         )
-        self.metrics.watch(backend.engine.stats)
-        self.service.open(backend)
+        self.metrics.watch({one.manifest.label: one.engine.stats for one in backends})
+        self.service.open(*backends)
         self._thread.start()
 
     def run(self, work: Coroutine[object, object, _T]) -> Future[_T]:
@@ -94,7 +94,8 @@ class Home:
     def close(self) -> None:
         """Break off what runs and stop."""
         self.service.close()
-        self._backend.engine.stop()
+        for backend in self._backends:
+            backend.engine.stop()
         self.run(_cancel_others()).result()
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join()
@@ -191,12 +192,12 @@ def _the_home() -> Home:
     """This process' home, made with the first call.
 
     Raises:
-        HiTreeError: what `hitree_server.backend.load` raises; the next call tries again.
+        HiTreeError: what `hitree_server.backend.load_all` raises; the next call tries again.
     """
     with _lock:
         if not _homes:
             settings = Settings.of()
-            _homes.append(Home(load(settings), settings))
+            _homes.append(Home(load_all(settings), settings))
             atexit.register(close)
         return _homes[0]
 

@@ -22,13 +22,14 @@ from hitree.events import Failed, Finished, Points
 
 if TYPE_CHECKING:
     from collections import Counter as Counts
-    from collections.abc import AsyncGenerator, Iterator
+    from collections.abc import AsyncGenerator, Iterator, Mapping
 
     from hitree.events import DrawEvent
     from hitree_server.engine.stats import Histogram as EngineHistogram
     from hitree_server.engine.stats import Stats
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
+BUNDLE = "bundle"  # the label that tells engines apart
 
 _SECONDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
@@ -52,14 +53,14 @@ class Metrics:
         self.finished = counter("finished", "Drawings that ended, by reason", "reason")
         self.first_point = seconds("draw_first_point", "From a Draw call to its first point")
         self.model_time = seconds("model", "Time of a model call", "model")
-        self._engine: EngineCollector | None = None
+        self._engines: EngineCollector | None = None
 
-    def watch(self, stats: Stats) -> None:
-        """Show what an engine counts, too, in place of another one."""
-        if self._engine is not None:
-            self.registry.unregister(self._engine)
-        self._engine = EngineCollector(stats)
-        self.registry.register(self._engine)
+    def watch(self, engines: Mapping[str, Stats]) -> None:
+        """Show what engines count, too, in place of others; keys are the labels of bundles."""
+        if self._engines is not None:
+            self.registry.unregister(self._engines)
+        self._engines = EngineCollector(engines)
+        self.registry.register(self._engines)
 
     @contextmanager
     def model(self, name: str) -> Iterator[None]:
@@ -93,57 +94,73 @@ class Metrics:
 
 
 class EngineCollector(Collector):
-    """An engine's `Stats` as Prometheus families, read at each scrape."""
+    """The `Stats` of engines as Prometheus families, read at each scrape."""
 
-    def __init__(self, stats: Stats) -> None:
-        self._stats = stats
+    def __init__(self, engines: Mapping[str, Stats]) -> None:
+        self._engines = engines  # by the label of their bundle
 
     def collect(self) -> Iterator[Metric]:
-        stats = self._stats
-        yield from _gauges(
-            requests_running=("Drawings that own rows", stats.running),
-            requests_waiting=("Drawings that wait for rows", stats.waiting),
-            requests_paused=("Drawings whose reader is slow", stats.paused),
-            engine_ready=("1 where drawings can be made", stats.ready),
-        )
-        yield from _counters(
-            steps=("Engine steps", stats.steps),
-            steps_failed=("Engine steps that failed", stats.steps_failed),
-            step_padding_rows=("Rows computed beyond the live ones", stats.step_padding),
-            points=("Points drawn", stats.points),
-        )
-        yield from _histograms(
-            step_rows=("Live rows of a step", stats.step_rows),
-            step_seconds=("Time of a step on the device", stats.step_seconds),
-            first_point_seconds=("From acceptance to the first point", stats.first_point_seconds),
-            point_gap_seconds=("Between points of a drawing", stats.gap_seconds),
-            queue_seconds=("From acceptance to the batch", stats.queue_seconds),
-        )
-        yield from _by_reason("sequences", "Sequences that ended", stats.finished)
-        yield from _by_reason("sequences_refused", "Sequences not accepted", stats.rejected)
+        families: dict[str, Metric] = {}
+        for bundle, stats in self._engines.items():
+            for family in _families(bundle, stats):
+                if (known := families.setdefault(family.name, family)) is not family:
+                    known.samples += family.samples
+        yield from families.values()
 
 
-def _gauges(**values: tuple[str, float]) -> Iterator[Metric]:
+def _families(bundle: str, stats: Stats) -> Iterator[Metric]:
+    """What one engine counted."""
+    yield from _gauges(
+        bundle,
+        requests_running=("Drawings that own rows", stats.running),
+        requests_waiting=("Drawings that wait for rows", stats.waiting),
+        requests_paused=("Drawings whose reader is slow", stats.paused),
+        engine_ready=("1 where drawings can be made", stats.ready),
+    )
+    yield from _counters(
+        bundle,
+        steps=("Engine steps", stats.steps),
+        steps_failed=("Engine steps that failed", stats.steps_failed),
+        step_padding_rows=("Rows computed beyond the live ones", stats.step_padding),
+        points=("Points drawn", stats.points),
+    )
+    yield from _histograms(
+        bundle,
+        step_rows=("Live rows of a step", stats.step_rows),
+        step_seconds=("Time of a step on the device", stats.step_seconds),
+        first_point_seconds=("From acceptance to the first point", stats.first_point_seconds),
+        point_gap_seconds=("Between points of a drawing", stats.gap_seconds),
+        queue_seconds=("From acceptance to the batch", stats.queue_seconds),
+    )
+    yield _by_reason(bundle, "sequences", "Sequences that ended", stats.finished)
+    yield _by_reason(bundle, "sequences_refused", "Sequences not accepted", stats.rejected)
+
+
+def _gauges(bundle: str, **values: tuple[str, float]) -> Iterator[Metric]:
     for name, (text, value) in values.items():
-        yield GaugeMetricFamily(f"hitree_{name}", text, value=value)
+        family = GaugeMetricFamily(f"hitree_{name}", text, labels=[BUNDLE])
+        family.add_metric([bundle], value)
+        yield family
 
 
-def _counters(**values: tuple[str, float]) -> Iterator[Metric]:
+def _counters(bundle: str, **values: tuple[str, float]) -> Iterator[Metric]:
     for name, (text, value) in values.items():
-        yield CounterMetricFamily(f"hitree_{name}", text, value=value)
+        family = CounterMetricFamily(f"hitree_{name}", text, labels=[BUNDLE])
+        family.add_metric([bundle], value)
+        yield family
 
 
-def _histograms(**values: tuple[str, EngineHistogram]) -> Iterator[Metric]:
+def _histograms(bundle: str, **values: tuple[str, EngineHistogram]) -> Iterator[Metric]:
     for name, (text, histogram) in values.items():
         bounds = [*map(floatToGoString, histogram.bounds), "+Inf"]
         buckets = list(zip(bounds, accumulate(histogram.counts), strict=True))
-        yield HistogramMetricFamily(
-            f"hitree_{name}", text, buckets=buckets, sum_value=histogram.total
-        )
+        family = HistogramMetricFamily(f"hitree_{name}", text, labels=[BUNDLE])
+        family.add_metric([bundle], buckets, histogram.total)
+        yield family
 
 
-def _by_reason(name: str, text: str, counts: Counts[str]) -> Iterator[Metric]:
-    family = CounterMetricFamily(f"hitree_{name}", text, labels=["reason"])
+def _by_reason(bundle: str, name: str, text: str, counts: Counts[str]) -> Metric:
+    family = CounterMetricFamily(f"hitree_{name}", text, labels=[BUNDLE, "reason"])
     for reason, count in sorted(counts.copy().items()):
-        family.add_metric([reason], count)
-    yield family
+        family.add_metric([bundle, reason], count)
+    return family

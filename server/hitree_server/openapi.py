@@ -106,11 +106,22 @@ def _operation(operation: Operation) -> Json:
         "responses": {"200": {"description": _success(operation), "content": content}}
         | errors("ErrorBody"),
     }
-    if operation.verb == "post":
+    if operation.verb == "get":
+        body["parameters"] += _query(_descriptor(operation.request))
+    else:
         name = _descriptor(operation.request).name
         sent = {"schema": ref(name), "example": EXAMPLES[name]}
         body["requestBody"] = {"required": True, "content": {"application/json": sent}}
     return body
+
+
+def _query(request: Descriptor) -> list[Json]:
+    """The fields of the messages in a request, as parameters of its query: "bundle.name"."""
+    return [
+        {"name": f"{message.name}.{field.name}", "in": "query", "schema": {"type": "string"}}
+        for message in _kinds(request)
+        for field in cast("Descriptor", message.message_type).fields
+    ]
 
 
 def headers(told: dict[str, Json] = _HEADERS) -> list[Json]:

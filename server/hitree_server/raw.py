@@ -94,6 +94,14 @@ class RawModel:
                 )
 
 
+@dataclass(frozen=True, eq=False)
+class Inferred:
+    """What a model made."""
+
+    version: str  # of the bundle that it is of
+    outputs: list[tuple[TensorInfo, Array]]
+
+
 class RawModels:
     """The graphs of one bundle, by name."""
 
@@ -107,16 +115,16 @@ class RawModels:
         """What can be asked for, sorted."""
         return tuple(sorted(self._models))
 
-    def get(self, name: str, version: str = "") -> RawModel:
-        """A model; an empty version is whichever is served.
+    def get(self, name: str) -> RawModel:
+        """A model.
 
         Raises:
-            UnknownModel: there is none of this name and version.
+            UnknownModel: there is none of this name.
         """
-        if name not in self._models or version not in ("", self.version):
+        if name not in self._models:
             raise UnknownModel(
-                f"there is no model {name!r}{f' of version {version!r}' if version else ''}; of "
-                f"version {self.version!r} there are {', '.join(self.names)}"
+                f"there is no model {name!r}; of version {self.version!r} there are "
+                f"{', '.join(self.names)}"
             )
         return self._models[name]
 

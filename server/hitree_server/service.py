@@ -17,7 +17,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from hitree.codec import event_to_wire, plan_to_wire
-from hitree.errors import HiTreeError, Unavailable, Unimplemented
+from hitree.errors import HiTreeError, Unavailable, Unimplemented, UnknownModel
 from hitree.events import Failed, Finished
 from hitree.limits import LIMITS
 from hitree.text import check_text
@@ -28,6 +28,7 @@ from hitree_server.annotator import ScoreItem
 from hitree_server.calls import internal_error
 from hitree_server.drawing import Job, draw
 from hitree_server.niceness import ENGINE
+from hitree_server.raw import Inferred
 from hitree_server.version import VERSION
 from hitree_server.workers import Workers
 
@@ -42,13 +43,22 @@ if TYPE_CHECKING:
     from hitree_server.calls import Call
     from hitree_server.intake import DrawAsk, PlanAsk
     from hitree_server.metrics import Metrics
-    from hitree_server.raw import Array, RawModels, TensorInfo
+    from hitree_server.raw import Array, RawModels
     from hitree_server.settings import Settings
 
 
 # Any: each method takes its own message.
 Unary = Callable[[Any, "Call"], Awaitable["Message"]]
 Streaming = Callable[[Any, "Call"], AsyncGenerator[list[pb.DrawEvent]]]
+Choosing = (
+    pb.PlanRequest
+    | pb.DrawRequest
+    | pb.AnnotateRequest
+    | pb.DescribeRequest
+    | pb.ScoreRequest
+    | pb.ModelInfoRequest
+    | pb.SubjectsRequest
+)
 
 
 class Service:
@@ -60,7 +70,7 @@ class Service:
         self._workers = Workers(settings.model_workers, settings.model_queue, metrics)
         # For what takes a drawing a moment before it begins: no plan is in its way.
         self._brief = Workers(1, settings.model_queue, metrics, ENGINE)
-        self._backend: Backend | None = None
+        self._backends: tuple[Backend, ...] = ()  # the default one first
         self._closed = False
         self._running: Counter[Backend] = Counter()  # calls, by what they are answered from
         self._ended = asyncio.Event()  # set whenever a call ends
@@ -70,7 +80,7 @@ class Service:
     @property
     def ready(self) -> bool:
         """Whether calls are welcome."""
-        return self._backend is not None and not self._closed
+        return bool(self._backends) and not self._closed
 
     @property
     def unary(self) -> dict[str, Unary]:
@@ -89,9 +99,12 @@ class Service:
         """The methods that stream draw events, by the names of their RPCs."""
         return {"Draw": self.draw, "Redraw": self.redraw}
 
-    def open(self, backend: Backend) -> None:
-        """Begin to answer from ``backend``; calls that run end with what they began with."""
-        self._backend = backend
+    def open(self, *backends: Backend) -> None:
+        """Begin to answer from ``backends``, where a call chooses none from the first one.
+
+        Calls that run end with what they began with.
+        """
+        self._backends = backends
 
     def close(self) -> None:
         """Refuse new calls; those that run go on."""
@@ -110,13 +123,16 @@ class Service:
         self._brief.close()
 
     @contextmanager
-    def _admitted(self, request: Message | None) -> Iterator[Backend]:
-        """Count a call while it runs; refuse it where the service does not serve."""
-        if self._closed:
-            raise Unavailable("the service is stopping; send the call to another", retry_after=1.0)
-        backend = self._opened()
-        if request is not None:
-            intake.check_size(request)
+    def _admitted(self, request: Choosing) -> Iterator[Backend]:
+        """Run a call on the bundle that it chooses; refuse it where the service does not serve."""
+        backends = self._welcoming()
+        intake.check_size(request)
+        with self._counted(intake.chosen(request.bundle, backends)) as backend:
+            yield backend
+
+    @contextmanager
+    def _counted(self, backend: Backend) -> Iterator[Backend]:
+        """Count a call while it runs."""
         self._running[backend] += 1
         try:
             yield backend
@@ -125,17 +141,21 @@ class Service:
             self._running += Counter()  # forgets what has none
             self._ended.set()
 
-    def _opened(self) -> Backend:
-        if self._backend is None:
+    def _welcoming(self) -> tuple[Backend, ...]:
+        if self._closed:
+            raise Unavailable("the service is stopping; send the call to another", retry_after=1.0)
+        return self._opened()
+
+    def _opened(self) -> tuple[Backend, ...]:
+        if not self._backends:
             raise Unavailable("the service is starting; try again in a second", retry_after=1.0)
-        return self._backend
+        return self._backends
 
     # ---- plans and drawings ------------------------------------------------------------------
 
     async def plan(self, request: pb.PlanRequest, call: Call) -> pb.PlanResponse:
         """Write the plan for a prompt."""
         with self._admitted(request) as backend:
-            intake.check_bundle(request.bundle, backend.manifest)
             plan = await self._plan(intake.plan_ask(request), call, backend)
             version = backend.manifest.version
             return pb.PlanResponse(plan=plan_to_wire(plan), model_version=version)
@@ -147,7 +167,6 @@ class Service:
         """
         began = time.perf_counter()
         with self._admitted(request) as backend:
-            intake.check_bundle(request.bundle, backend.manifest)
             begun = request.HasField("resume")
             with backend.engine.room(intake.candidates(request), begun=begun):
                 job = await self._job(intake.draw_ask(request), call, backend)
@@ -196,7 +215,6 @@ class Service:
     async def annotate(self, request: pb.AnnotateRequest, call: Call) -> pb.AnnotateResponse:
         """Infer the instruction tree behind a drawing."""
         with self._admitted(request) as backend:
-            intake.check_bundle(request.bundle, backend.manifest)
             work = partial(
                 backend.annotator.annotate,
                 intake.drawing(request.drawing),
@@ -214,7 +232,6 @@ class Service:
     async def describe(self, request: pb.DescribeRequest, call: Call) -> pb.DescribeResponse:
         """Describe one segment of a drawing, best text first."""
         with self._admitted(request) as backend:
-            intake.check_bundle(request.bundle, backend.manifest)
             work = partial(
                 backend.annotator.describe,
                 intake.drawing(request.drawing),
@@ -232,7 +249,6 @@ class Service:
     async def score(self, request: pb.ScoreRequest, call: Call) -> pb.ScoreResponse:
         """Score how well instructions fit segments."""
         with self._admitted(request) as backend:
-            intake.check_bundle(request.bundle, backend.manifest)
             drawing = intake.drawing(request.drawing)
             items = [ScoreItem(item.start, item.end, item.text) for item in request.items]
             work = partial(backend.annotator.score, drawing, items)
@@ -242,13 +258,26 @@ class Service:
     # ---- raw models ---------------------------------------------------------------------------
 
     @property
-    def raw(self) -> RawModels:
-        """The bundle's graphs.
+    def versions(self) -> list[str]:
+        """The versions of the raw models: those of the bundles, all of which have the same."""
+        return list(dict.fromkeys(backend.manifest.version for backend in self._backends))
+
+    def raw(self, version: str = "") -> RawModels:
+        """The graphs of a version; of the default bundle where it is empty.
 
         Raises:
             Unavailable: the service is starting.
+            UnknownModel: no bundle has this version.
         """
-        return self._opened().raw
+        return self._versioned(version, self._opened()).raw
+
+    def _versioned(self, version: str, backends: Sequence[Backend]) -> Backend:
+        for backend in backends:
+            if version in ("", backend.manifest.version):
+                return backend
+        raise UnknownModel(
+            f"there are no models of version {version!r}; ask for one of {', '.join(self.versions)}"
+        )
 
     async def infer(
         self,
@@ -257,18 +286,19 @@ class Service:
         tensors: Callable[[], Mapping[str, Array]],
         wanted: Sequence[str],
         call: Call,
-    ) -> list[tuple[TensorInfo, Array]]:
+    ) -> Inferred:
         """Run a raw model on ``tensors``, which are read once the call is admitted."""
-        with self._admitted(None) as backend:
-            model = backend.raw.get(name, version)
+        with self._counted(self._versioned(version, self._welcoming())) as backend:
+            model = backend.raw.get(name)
             work = partial(model.infer, tensors(), wanted)
             made = await self._workers.run(name, call, work)
-            return [(info, made[info.name]) for info in model.outputs if info.name in made]
+            outputs = [(info, made[info.name]) for info in model.outputs if info.name in made]
+            return Inferred(backend.manifest.version, outputs)
 
     # ---- the service itself ------------------------------------------------------------------
 
     async def model_info(self, request: pb.ModelInfoRequest, call: Call) -> pb.ModelInfoResponse:  # noqa: ARG002 - one shape for all
-        """Tell what is served."""
+        """Tell what is served: of the chosen bundle all, of the others how to choose them."""
         with self._admitted(request) as backend:
             manifest = backend.manifest
             graphs = {
@@ -290,12 +320,15 @@ class Service:
                 metrics=manifest.metrics,
                 limits=LIMITS.as_dict(),
                 server_version=VERSION,
+                bundles=[
+                    pb.BundleChoice(name=one.manifest.name, version=one.manifest.version)
+                    for one in self._backends
+                ],
             )
 
     async def subjects(self, request: pb.SubjectsRequest, call: Call) -> pb.SubjectsResponse:  # noqa: ARG002 - one shape for all
         """List the subjects that the bundle can draw."""
         with self._admitted(request) as backend:
-            intake.check_bundle(request.bundle, backend.manifest)
             return pb.SubjectsResponse(subjects=backend.models.subjects)
 
     async def redraw(

@@ -8,12 +8,13 @@ SDK and Kubernetes adds ``HITREE_…`` variables of its own to every pod beside 
 
 from __future__ import annotations
 
+import os
 from importlib import resources
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from hitree.errors import InvalidInput, MissingPackage
 
@@ -26,6 +27,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="HITREE_", extra="forbid", frozen=True)
 
     bundle: Path | None = None  # folder of the bundle; None: the installed hitree-bundle
+    more_bundles: Annotated[tuple[Path, ...], NoDecode] = ()  # folders of others, served beside it
     host: str = "127.0.0.1"  # address that both doors listen on
     grpc_port: int = Field(50051, ge=0, le=65535)  # 0: any free port
     http_port: int = Field(3000, ge=0, le=65535)  # 0: any free port
@@ -47,6 +49,12 @@ class Settings(BaseSettings):
     cors_origins: str = ""  # origins whose pages may call over HTTP, by commas; "*": any
     log_level: LogLevel = "info"
     log_format: Literal["auto", "text", "json"] = "auto"  # auto: text on a terminal, else JSON
+
+    @field_validator("more_bundles", mode="before")
+    @classmethod
+    def _folders(cls, value: object) -> object:
+        """From the environment folders come as those of ``PATH`` do."""
+        return tuple(filter(None, value.split(os.pathsep))) if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _tls_is_whole(self) -> Self:

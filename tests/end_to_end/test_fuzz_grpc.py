@@ -144,7 +144,7 @@ def door(tiny: Inside) -> Iterator[Door]:
 
 def inferences(service: Inside) -> list[Message]:
     """A request of each raw model."""
-    raw = service.app.service.raw
+    raw = service.app.service.raw()
     requests: list[Message] = []
     for name in raw.names:
         request = oip.ModelInferRequest(model_name=name, id="mine")

@@ -27,7 +27,7 @@ async def draw(client: AsyncClient, seed: int) -> Sketch:
 
 def steps(page: str) -> tuple[float, float]:
     """The number of steps and of rows in them so far, from the metrics page."""
-    found = dict(re.findall(r"^hitree_step_rows_(count|sum) (\S+)$", page, re.MULTILINE))
+    found = dict(re.findall(r"^hitree_step_rows_(count|sum)\{.*\} (\S+)$", page, re.MULTILINE))
     return float(found["count"]), float(found["sum"])
 
 

@@ -91,5 +91,5 @@ def name_models(given: dict[str, str], tiny: Inside) -> None:
     """Put a model that there is in place of most names that were drawn, where they are legal."""
     name = str(given.get("model", ""))
     if re.fullmatch(NAME, name) and len(name) % 4:
-        served = {"model": "generator_step", "version": tiny.app.service.raw.version}
+        served = {"model": "generator_step", "version": tiny.app.service.raw().version}
         given.update({place: served[place] for place in given})

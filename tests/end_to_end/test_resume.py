@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -51,25 +52,30 @@ class Breaking:
 @pytest.fixture(scope="module")
 def home() -> Iterator[Home]:
     settings = Settings(bundle=tiny_bundle().path, provider="cpu")
-    made = Home(load(settings), settings)
+    other = load(settings.model_copy(update={"precision": "fp32"}))  # draws something else
+    other = replace(other, manifest=replace(other.manifest, version="2"))
+    made = Home([load(settings), other], settings)
     yield made
     made.close()
 
 
 @pytest.mark.parametrize("canvas", [None, [[[40, 40], [90, 60]], [[100, 100]]]])
-@pytest.mark.parametrize("every", [3, 5, 8])
+@pytest.mark.parametrize(("every", "bundle"), [(3, None), (5, None), (8, None), (5, "@2")])
 def test_a_line_that_breaks_changes_nothing(
     home: Home,
     every: int,
+    bundle: str | None,
     canvas: list[list[list[int]]] | None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("hitree_sdk._stream.sleep", lambda _: None)
     whole = EmbeddedSync(lambda: home)
     for seed, prompt in enumerate(PROMPTS):
-        expected = Client(transport=whole).draw(prompt, seed=seed, canvas=canvas).result()
+        client = Client(transport=whole, bundle=bundle)
+        expected = client.draw(prompt, seed=seed, canvas=canvas).result()
         line = Breaking(whole, every, times=9)
-        sketch = Client(transport=line, retries=10).draw(prompt, seed=seed, canvas=canvas).result()
+        client = Client(transport=line, retries=10, bundle=bundle)
+        sketch = client.draw(prompt, seed=seed, canvas=canvas).result()
         assert line.left < 9
         assert sketch.plan == expected.plan
         assert len(sketch.strokes) == len(expected.strokes)

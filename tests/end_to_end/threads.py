@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bundles import tiny_bundle
+from bundles import VERSION, tiny_bundle
 from hitree_server.app import App, run
 from hitree_server.settings import Settings
 
@@ -43,7 +43,8 @@ class Inside:
 
     async def _idle(self) -> None:
         await self.app.service.idle()
-        while any(self.metric(f"hitree_requests_{name}") for name in GAUGES):
+        bundle = f"hitree@{VERSION}"
+        while any(self.metric(f"hitree_requests_{name}", bundle=bundle) for name in GAUGES):
             await asyncio.sleep(0.001)  # a cancelled drawing leaves with the engine's next step
 
     def faults(self) -> float:

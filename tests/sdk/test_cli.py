@@ -30,9 +30,11 @@ TREE = pb.AnnotateResponse(tree=codec.plan_to_wire(PLAN.with_spans({1: (0, 2), 2
 def script(monkeypatch: pytest.MonkeyPatch) -> Script:
     """What the service behind the command answers."""
     script = Script([])
-    monkeypatch.setattr(
-        cli, "Client", lambda: Client("embedded", transport=FakeTransport(script), retries=0)
-    )
+
+    def connect(**options: Any) -> Client:
+        return Client("embedded", transport=FakeTransport(script), retries=0, **options)
+
+    monkeypatch.setattr(cli, "Client", connect)
     return script
 
 
@@ -209,10 +211,27 @@ def test_terminals_see_progress(
 
 
 def test_model(script: Script, run: Run) -> None:
-    info = pb.ModelInfoResponse(bundle="b", version="1.2", metrics={"decoder.nll": 0.5})
+    info = pb.ModelInfoResponse(
+        bundle="b", version="1.2", metrics={"decoder.nll": 0.5},
+        bundles=[{"name": "b", "version": "1.2"}, {"name": "c", "version": "3"}],
+    )  # fmt: skip
     script.answers = [info, info]
-    assert "b 1.2" in run("model").stdout
+    told = run("model").stdout
+    assert "b 1.2" in told
+    assert "b@1.2, c@3" in told
     assert json.loads(run("model", "--json").stdout)["metrics"] == {"decoder.nll": 0.5}
+
+
+def test_commands_ask_for_a_bundle(script: Script, run: Run, drawings: Path) -> None:
+    plan = pb.PlanResponse(plan=codec.plan_to_wire(PLAN))
+    script.answers = [plan, wired(drawing_events()), TREE, TREE, pb.ModelInfoResponse()]
+    for command in (
+        ("plan", "a flamingo"), ("draw", "a flamingo", "--json"), ("annotate", drawings), ("model",)
+    ):  # fmt: skip
+        result = run(*command, "--bundle", "birds@2")
+        assert result.exit_code == 0, result.output
+    choice = pb.BundleChoice(name="birds", version="2")
+    assert [request.bundle for _, request, _ in script.calls] == [choice] * 5
 
 
 class Entry:
@@ -237,8 +256,11 @@ def test_serve_calls_what_the_server_registers(monkeypatch: pytest.MonkeyPatch, 
 
     monkeypatch.setattr(cli, "entry_points", entry_points)
     assert run("serve", "--port", 1, "--http-port", 2, "--bundle", "b").exit_code == 0
-    assert called == [{"host": None, "port": 1, "http_port": 2, "bundle": Path("b")}]
-    assert asked == [{"group": "hitree.serve", "name": "serve"}]
+    assert run("serve", "--also", "c", "--also", "d").exit_code == 0
+    first = {"host": None, "port": 1, "http_port": 2, "bundle": Path("b"), "also": None}
+    second = dict.fromkeys(first) | {"also": [Path("c"), Path("d")]}
+    assert called == [first, second]
+    assert asked == [{"group": "hitree.serve", "name": "serve"}] * 2
 
 
 @pytest.mark.parametrize("entries", [[], [Entry(ImportError("No module named 'bentoml'"))]])

@@ -15,7 +15,7 @@ from hitree.limits import LIMITS
 from hitree.tree import Node, Plan
 from hitree.v1 import hitree_pb2 as pb
 from hitree_sdk import AsyncClient, AsyncDrawStream, Client, DrawStream, Sketch, _call
-from sdk.fakes import PLAN, STROKES, AsyncTwin, Script, SyncTwin
+from sdk.fakes import PLAN, STROKES, AsyncTwin, Script, SyncTwin, drawing_events, wired
 
 if TYPE_CHECKING:
     Twin = SyncTwin | AsyncTwin
@@ -86,14 +86,46 @@ async def test_model_info_and_subjects(twin: Twin) -> None:
         engine=pb.EngineInfo(provider="CPUExecutionProvider", buckets=[1, 2, 4]),
         metrics={"decoder.nll": 0.5},
         limits={"candidates": 16},
+        bundles=[{"name": "hitree", "version": "1"}, {"name": "birds", "version": "2+ab"}],
     )
     script = Script([reply, pb.SubjectsResponse(subjects=["cat", "sea turtle"])])
     client = twin.client(script)
     info = await twin.call(client, "model_info")
     assert info.models == (hitree_sdk.ModelEntry("condition", "condition.onnx", "ab"),)
     assert info.engine.buckets == (1, 2, 4)
+    assert info.bundles == ("hitree@1", "birds@2+ab")
     assert info.metrics == {"decoder.nll": 0.5}
     assert await twin.call(client, "subjects") == ["cat", "sea turtle"]
+
+
+@pytest.mark.parametrize(
+    ("bundle", "choice"),
+    [
+        (None, {}),
+        ("birds", {"name": "birds"}),
+        ("birds@2+ab", {"name": "birds", "version": "2+ab"}),
+        ("@2+ab", {"version": "2+ab"}),
+    ],
+)
+async def test_every_call_asks_for_the_clients_bundle(
+    twin: Twin, bundle: str | None, choice: dict[str, str]
+) -> None:
+    plan, described = pb.PlanResponse(plan=codec.plan_to_wire(PLAN)), pb.DescribeResponse()
+    info, subjects = pb.ModelInfoResponse(), pb.SubjectsResponse()
+    answers = [plan, wired(drawing_events()), TREE, described, pb.ScoreResponse(), info, subjects]
+    script = Script(list(answers))
+    client = twin.client(script, bundle=bundle)
+    await twin.call(client, "plan", "draw a flamingo")
+    await twin.call(client.draw("draw a flamingo"), "result")
+    await twin.call(client, "annotate", STROKES)
+    await twin.call(client, "describe", STROKES, 0, 1)
+    await twin.call(client, "score", STROKES, [hitree_sdk.ScoreItem(0, 1, "add a leg")])
+    await twin.call(client, "model_info")
+    await twin.call(client, "subjects")
+    assert len(script.calls) == len(answers)
+    for method, request, _ in script.calls:
+        assert request.bundle == pb.BundleChoice(**choice), method
+        assert request.HasField("bundle") == bool(choice), method
 
 
 async def test_passing_failures_are_tried_again(twin: Twin, naps: list[float]) -> None:

@@ -56,10 +56,11 @@ def connect(twin: Twin, handler: Handler, **options: Any) -> Client | AsyncClien
     """A client over HTTP whose network is ``handler``."""
     config = resolve("http://draw.example:3000/sketches", **options)
     wire = httpx.MockTransport(handler)
+    told: Any = {"retries": 0, "bundle": options.get("bundle")}
     if isinstance(twin, SyncTwin):
-        return Client("embedded", transport=_http.HttpTransport(config, wire=wire), retries=0)
+        return Client("embedded", transport=_http.HttpTransport(config, wire=wire), **told)
     transport = _http.AsyncHttpTransport(config, wire=wire)
-    return AsyncClient("embedded", transport=transport, retries=0)
+    return AsyncClient("embedded", transport=transport, **told)
 
 
 def framed(messages: list[pb.DrawEvent]) -> list[bytes]:
@@ -103,6 +104,22 @@ async def test_what_is_only_read_is_got(twin: Twin) -> None:
     assert await twin.call(client, "subjects") == ["cat"]
     assert (await twin.call(client, "model_info")).version == "1.0"
     await twin.call(client, "close")
+
+
+async def test_what_is_read_is_of_the_chosen_bundle(twin: Twin) -> None:
+    asked: list[dict[str, str]] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(dict(request.url.params))
+        return httpx.Response(200, json={})
+
+    for bundle in ("birds@2+ab", "@2+ab"):
+        client = connect(twin, answer, bundle=bundle)
+        await twin.call(client, "subjects")
+        await twin.call(client, "model_info")
+        await twin.call(client, "close")
+    version = {"bundle.version": "2+ab"}
+    assert asked == [{"bundle.name": "birds", **version}] * 2 + [version] * 2
 
 
 async def test_a_drawing(twin: Twin) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from hitree import codec, events
 from hitree.errors import Cancelled, InternalError, Overloaded, Unavailable
+from hitree.v1 import hitree_pb2 as pb
 from sdk.fakes import PLAN, STROKES, Script, drawing_events, wired
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ async def test_a_stream_that_broke_is_taken_up_where_it_stopped(
     told = [e for e in whole[:after] if isinstance(e, events.NodeStarted)][-1:]  # once more
     rest = wired([*head, *told, *whole[after:]])
     script = Script([[*wired(whole[:before]), Unavailable("gone")], rest])
-    stream = twin.client(script).draw("draw a flamingo", temperature=0.5)
+    stream = twin.client(script, bundle="birds").draw("draw a flamingo", temperature=0.5)
     assert wired(await twin.events(stream)) == wired(whole)
     assert_whole(await twin.call(stream, "result"))
     assert len(script.calls) == 2
@@ -144,7 +145,7 @@ async def test_a_stream_that_broke_is_taken_up_where_it_stopped(
 
     asked = script.calls[1][1]
     assert asked.seed == 7
-    assert asked.bundle.version == "1.0"
+    assert asked.bundle == pb.BundleChoice(name="birds", version="1.0" if before else "")
     assert asked.temperature == 0.5
     assert asked.WhichOneof("what") == ("plan" if before > 1 else "prompt")
     assert [len(stroke.xs) for stroke in asked.resume.strokes] == held

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -84,8 +84,11 @@ MANIFEST = Manifest(
 )
 
 
+@dataclass
 class Doubling:
     """A graph that doubles numbers and counts rows."""
+
+    factor: int = 2
 
     def get_inputs(self) -> list[Any]:
         return [Argument("x", "tensor(float)", ["rows", 2]), Argument("n", "tensor(int64)", [1])]
@@ -96,7 +99,7 @@ class Doubling:
     def run(self, names: list[str], feed: dict[str, np.ndarray]) -> list[np.ndarray]:
         if feed["n"][0] < 0:
             raise RuntimeError("n is below 0")
-        made = {"y": 2 * feed["x"], "m": feed["n"] + len(feed["x"])}
+        made = {"y": self.factor * feed["x"], "m": feed["n"] + len(feed["x"])}
         return [made[name] for name in names]
 
 
@@ -107,9 +110,6 @@ class Argument:
     name: str
     type: str
     shape: list[str | int]
-
-
-RAW = RawModels([RawModel.of("doubling", Doubling())], MANIFEST.version)
 
 
 @dataclass
@@ -238,24 +238,41 @@ class Fakes:
 
     models: FakeModels = field(default_factory=FakeModels)
     device: FakeDevice = field(default_factory=FakeDevice)
+    further: dict[str, FakeDevice] = field(default_factory=dict)  # of other bundles, by label
     opened: list[Backend] = field(default_factory=list)
 
     def open(self, settings: Settings) -> Backend:
-        """In place of `hitree_server.backend.load`."""
+        """In place of `hitree_server.backend.load`; a folder is named like the bundle in it."""
+        if settings.bundle is None:
+            return self._open(settings, MANIFEST, self.models, self.device, Doubling())
+        name, version = settings.bundle.name.split("@")
+        manifest, models = replace(MANIFEST, name=name, version=version), FakeModels()
+        models.subjects = (*SUBJECTS, name)
+        device = self.further[manifest.label] = FakeDevice()
+        return self._open(settings, manifest, models, device, Doubling(3))
+
+    def _open(
+        self, settings: Settings, manifest: Manifest, models: Any, device: FakeDevice, raw: Doubling
+    ) -> Backend:
         limits = EngineSettings(max_rows=settings.max_rows, queue_limit=settings.queue_limit)
-        engine = Engine(DECODER, self.device, limits)
+        engine = Engine(DECODER, device, limits)
         engine.start()
-        models: Any = self.models
         info = backends.info(settings, engine.provider, "fp32")
+        raws = RawModels([RawModel.of("doubling", raw)], manifest.version)
         self.opened.append(
-            Backend(MANIFEST, models, Planner(models), Annotator(models), engine, RAW, info)
+            Backend(manifest, models, Planner(models), Annotator(models), engine, raws, info)
         )
         return self.opened[-1]
 
-    def release(self) -> None:
-        """Let everything that is held go, so that nothing outlives the test."""
-        self.device.gate.set()
+    def let_go(self) -> None:
+        """Let everything that is held go."""
+        for device in (self.device, *self.further.values()):
+            device.gate.set()
         self.models.gate.set()
+
+    def release(self) -> None:
+        """Let everything go and stop, so that nothing outlives the test."""
+        self.let_go()
         for backend in self.opened:
             backend.engine.stop()
 
@@ -290,7 +307,7 @@ async def service(fakes: Fakes, settings: Settings) -> AsyncIterator[Service]:
 
 @contextlib.contextmanager
 def _home(fakes: Fakes, settings: Settings) -> Iterator[Home]:
-    made = Home(fakes.open(settings), settings)
+    made = Home([fakes.open(settings)], settings)
     yield made
     fakes.release()
     made.close()
@@ -336,8 +353,7 @@ async def serving(fakes: Fakes, settings: Settings) -> AsyncIterator[Serving]:
         async with http, channel:
             yield Serving(app, fakes, task, up.result(), channel, HiTreeStub(channel), http)
     finally:
-        fakes.device.gate.set()
-        fakes.models.gate.set()
+        fakes.let_go()
         app.stopping.set()
         await task
 
@@ -350,8 +366,7 @@ async def rpc_door(fakes: Fakes, settings: Settings) -> AsyncIterator[Serving]:
     running = asyncio.create_task(app.stopping.wait())
     async with grpc.aio.insecure_channel(f"127.0.0.1:{app.grpc_port}") as channel:
         yield Serving(app, fakes, running, 0, channel, HiTreeStub(channel), None)
-    fakes.device.gate.set()
-    fakes.models.gate.set()
+    fakes.let_go()
     app.stopping.set()
     await app.stop()
 

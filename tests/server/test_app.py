@@ -220,9 +220,10 @@ def test_serve_runs_until_a_signal(monkeypatch: pytest.MonkeyPatch, fakes: Fakes
 
     monkeypatch.setattr(module, "run", once)
     monkeypatch.setattr(module, "App", lambda settings: App(settings, fakes.open))
-    serve(host="127.0.0.1", port=0, http_port=0)
+    serve(host="127.0.0.1", port=0, http_port=0, also=["owls@2"])
     assert served[0].settings.host == "127.0.0.1"
-    assert not fakes.opened[0].engine.ready
+    assert [backend.manifest.label for backend in fakes.opened] == ["hitree@0.0.0+fake", "owls@2"]
+    assert not any(backend.engine.ready for backend in fakes.opened)
 
 
 def test_bentoml_finds_its_service() -> None:

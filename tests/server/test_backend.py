@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import threading
 from typing import TYPE_CHECKING
@@ -9,10 +10,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bundles import tiny_bundle
-from hitree.errors import BundleCorrupt, BundleIncomplete
+from hitree.bundle import MANIFEST
+from hitree.errors import BundleCorrupt, BundleError, BundleIncomplete
 from hitree.v1 import hitree_pb2 as pb
 from hitree_server import backend
-from hitree_server.backend import load
+from hitree_server.backend import load, load_all
 from hitree_server.calls import Call
 from hitree_server.metrics import Metrics
 from hitree_server.service import Service
@@ -45,6 +47,34 @@ async def test_loaded_bundle_draws_and_reads_what_it_drew(settings: Settings) ->
     assert "cpu" in engine.available_providers
     loaded.engine.stop()
     service.stop()
+
+
+async def test_versions_are_loaded_side_by_side(settings: Settings, tmp_path: Path) -> None:
+    first, second = tiny_bundle().path, shutil.copytree(tiny_bundle().path, tmp_path / "second")
+    manifest = json.loads((second / MANIFEST).read_text())
+    (second / MANIFEST).write_text(json.dumps(manifest | {"version": "2"}))
+    both = {"bundle": first, "more_bundles": (second,), "provider": "cpu"}
+    loaded = load_all(settings.model_copy(update=both))
+    assert [one.manifest.label for one in loaded] == [tiny_bundle().manifest.label, "hitree@2"]
+    service = Service(settings, Metrics())
+    service.open(*loaded)
+    call = Call.of("embedded")
+    for choice, steps in (({"version": "2"}, [False, True]), ({}, [True, True])):
+        request = pb.DrawRequest(prompt="a flamingo", seed=1, max_points=30, bundle=choice)
+        events = [event async for group in service.draw(request, call) for event in group]
+        assert events[-1].WhichOneof("event") == "finished"
+        assert [one.engine.stats.steps > 0 for one in loaded] == steps
+    for one in loaded:
+        one.engine.stop()
+    service.stop()
+
+
+def test_the_same_bundle_twice_is_refused_and_leaves_no_thread(settings: Settings) -> None:
+    path = tiny_bundle().path
+    before = set(threading.enumerate())
+    with pytest.raises(BundleError, match="leave one of them out"):
+        load_all(settings.model_copy(update={"bundle": path, "more_bundles": (path,)}))
+    assert set(threading.enumerate()) <= before
 
 
 @pytest.mark.parametrize(("asked", "used"), [("auto", "int8"), ("fp32", "fp32")])

@@ -74,6 +74,7 @@ GOOD = {
         pb.ScoreRequest(drawing=LINES, items=[pb.ScoreItem(start=0, end=1, text="add a line")]),
     ),
     "model": ("ModelInfo", pb.ModelInfoRequest()),
+    "model-chosen": ("ModelInfo", pb.ModelInfoRequest(bundle={"version": "0.0.0+fake"})),
     "subjects": ("Subjects", pb.SubjectsRequest()),
 }
 
@@ -121,7 +122,7 @@ BAD = {
     ),
     "empty-node": ("Draw", pb.DrawRequest(plan=pb.Plan(nodes=[pb.Node()])), "EMPTY_PROMPT"),
     "far-bundle": (
-        "Plan", pb.PlanRequest(bundle={"name": "\U0001f9a9" * 100_000}), "UNIMPLEMENTED",
+        "Plan", pb.PlanRequest(bundle={"name": "\U0001f9a9" * 100_000}), "UNKNOWN_BUNDLE",
     ),
     "long-key": ("Annotate", pb.AnnotateRequest(drawing=KEYED), "INVALID_INPUT"),
     "long-plan-prompt": ("Draw", pb.DrawRequest(plan=PROMPTED), "INVALID_INPUT"),
@@ -139,8 +140,10 @@ BAD = {
     ),
     "plan-canvas": ("Plan", pb.PlanRequest(prompt="draw a cat", canvas=LINES), "UNIMPLEMENTED"),
     "bundle": (
-        "Plan", pb.PlanRequest(prompt="draw a cat", bundle={"name": "x"}), "UNIMPLEMENTED",
+        "Plan", pb.PlanRequest(prompt="draw a cat", bundle={"name": "x"}), "UNKNOWN_BUNDLE",
     ),
+    "bundle-told": ("ModelInfo", pb.ModelInfoRequest(bundle={"name": "x"}), "UNKNOWN_BUNDLE"),
+    "version-listed": ("Subjects", pb.SubjectsRequest(bundle={"version": "9"}), "UNKNOWN_BUNDLE"),
 }  # fmt: skip
 
 
@@ -161,8 +164,13 @@ async def over_grpc(server: Serving, method: str, request: Message) -> list[Mess
 
 async def over_http(server: Serving, method: str, request: Message) -> list[Message]:
     verb, path = PATHS[method]
-    body = codec.to_json(request) if verb == "POST" else None
-    response = await server.http.request(verb, path, json=body)
+    body = codec.to_json(request)
+    sent = (
+        {"json": body}
+        if verb == "POST"
+        else {"params": {f"bundle.{name}": value for name, value in body.get("bundle", {}).items()}}
+    )
+    response = await server.http.request(verb, path, **sent)
     if response.status_code != 200:
         error = codec.from_json(response.json()["error"], pb.Error)
         raised = codec.error_from_wire(error)

@@ -238,6 +238,7 @@ async def test_openapi_describes_what_is_served(shared_server: Serving) -> None:
         assert body["operationId"] == operation.name
         names = {"x-request-id", "x-hitree-timeout-ms"}
         names |= {"last-event-id"} if operation.streams else set()
+        names |= {"bundle.name", "bundle.version"} if operation.verb == "get" else set()
         assert names == {p["name"] for p in body["parameters"]}
         assert {"400", "404", "429", "503"} <= body["responses"].keys()
     for template, verbs in document["paths"].items():

@@ -17,6 +17,7 @@ from hitree.errors import (
 )
 from hitree.v1 import hitree_pb2 as pb
 from hitree_server import local
+from hitree_server.backend import load_all
 from hitree_server.local import EmbeddedTransport, Home
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ DRAW = pb.DrawRequest(prompt="draw a cat", seed=1)
 @pytest.fixture
 def only(monkeypatch: pytest.MonkeyPatch, fakes: Fakes, settings: Settings) -> Iterator[Fakes]:
     """The process' own home, over fakes."""
-    monkeypatch.setattr(local, "load", lambda _: fakes.open(settings))
+    monkeypatch.setattr(local, "load_all", lambda _: [fakes.open(settings)])
     yield fakes
     fakes.release()
     local.close()
@@ -47,6 +48,19 @@ def test_engine_starts_with_the_first_call_and_is_one(only: Fakes) -> None:
     first.sync.close()
     assert list(second.sync.stream("Draw", DRAW, timeout=20))
     assert len(only.opened) == 1
+
+
+def test_further_bundles_of_the_environment_are_there(
+    fakes: Fakes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HITREE_MORE_BUNDLES", "owls@2")
+    monkeypatch.setattr(local, "load_all", lambda settings: load_all(settings, fakes.open))
+    transport = local.open_transport()
+    chosen = pb.PlanRequest(prompt="draw a cat", bundle={"name": "owls"})
+    assert transport.sync.unary("Plan", chosen, timeout=20).model_version == "2"
+    assert transport.sync.unary("Plan", PLAN, timeout=20).model_version == "0.0.0+fake"
+    local.close()
+    assert not any(backend.engine.ready for backend in fakes.opened)
 
 
 def test_closing_stops_the_engine_and_a_later_call_starts_another(only: Fakes) -> None:
@@ -128,7 +142,7 @@ def test_unknown_methods_are_unimplemented(embedded: EmbeddedTransport) -> None:
 
 
 def test_closing_breaks_off_what_runs(fakes: Fakes, settings: Settings) -> None:
-    home = Home(fakes.open(settings), settings)
+    home = Home([fakes.open(settings)], settings)
     transport = EmbeddedTransport(lambda: home)
     fakes.models.gate.clear()
     failed: list[Exception] = []

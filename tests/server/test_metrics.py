@@ -26,6 +26,11 @@ def value(metrics: Metrics, name: str, **labels: str) -> float | None:
     return metrics.registry.get_sample_value(f"hitree_{name}", labels)
 
 
+def both(metrics: Metrics, name: str, **labels: str) -> list[float | None]:
+    """A value of each of two engines."""
+    return [value(metrics, name, bundle=bundle, **labels) for bundle in ("hitree@1", "hitree@2")]
+
+
 def test_registries_are_apart() -> None:
     first, second = Metrics(), Metrics()
     first.rejected.labels("OVERLOADED").inc()
@@ -48,20 +53,41 @@ def test_calls_are_counted_by_door_method_and_outcome() -> None:
 
 
 def test_engine_stats_are_read_at_the_scrape() -> None:
-    metrics, stats = Metrics(), Stats()
-    metrics.watch(stats)
-    stats.running, stats.points = 3, 70
+    metrics, stats, others = Metrics(), Stats(), Stats()
+    metrics.watch({"hitree@1": stats, "hitree@2": others})
+    stats.running, stats.points, others.points = 3, 70, 7
     stats.step_rows.observe(3)
     stats.step_rows.observe(5000)
+    others.step_rows.observe(1)
     stats.finished["complete"] += 2
-    assert value(metrics, "requests_running") == 3
-    assert value(metrics, "points_total") == 70
-    assert value(metrics, "step_rows_bucket", le="2.0") == 0
-    assert value(metrics, "step_rows_bucket", le="4.0") == 1
-    assert value(metrics, "step_rows_bucket", le="+Inf") == 2
-    assert value(metrics, "step_rows_sum") == 5003
-    assert value(metrics, "sequences_total", reason="complete") == 2
-    assert b'hitree_sequences_total{reason="complete"} 2' in metrics.render()
+    others.finished["cancelled"] += 1
+    assert both(metrics, "requests_running") == [3, 0]
+    assert both(metrics, "points_total") == [70, 7]
+    assert both(metrics, "step_rows_bucket", le="2.0") == [0, 1]
+    assert both(metrics, "step_rows_bucket", le="4.0") == [1, 1]
+    assert both(metrics, "step_rows_bucket", le="+Inf") == [2, 1]
+    assert both(metrics, "step_rows_sum") == [5003, 1]
+    assert both(metrics, "sequences_total", reason="complete") == [2, None]
+    assert both(metrics, "sequences_total", reason="cancelled") == [None, 1]
+
+
+def test_the_exposition_has_each_family_once() -> None:
+    metrics = Metrics()
+    metrics.watch({"hitree@1": Stats(ready=True), "hitree@2": Stats()})
+    page = metrics.render().decode()
+    assert 'hitree_engine_ready{bundle="hitree@1"} 1.0\n' in page
+    assert 'hitree_engine_ready{bundle="hitree@2"} 0.0\n' in page
+    types = [line for line in page.splitlines() if line.startswith("# TYPE")]
+    assert len(types) == len(set(types))
+    samples = [line.rpartition(" ")[0] for line in page.splitlines() if line[0] != "#"]
+    assert len(samples) == len(set(samples))
+
+
+def test_engines_that_are_replaced_are_no_longer_shown() -> None:
+    metrics = Metrics()
+    metrics.watch({"hitree@1": Stats()})
+    metrics.watch({"hitree@2": Stats()})
+    assert both(metrics, "points_total") == [None, 0]
 
 
 async def test_drawing_is_counted(service: Service) -> None:

@@ -20,6 +20,7 @@ from hitree.errors import (
     Overloaded,
     Unavailable,
     Unimplemented,
+    UnknownBundle,
     UnknownSubject,
 )
 from hitree.limits import LIMITS
@@ -191,7 +192,7 @@ async def test_what_is_served_is_told(service: Service, settings: Settings) -> N
             ),
             InvalidInput,
         ),
-        (pb.DrawRequest(prompt="draw a cat", bundle={"name": "other"}), Unimplemented),
+        (pb.DrawRequest(prompt="draw a cat", bundle={"name": "other"}), UnknownBundle),
         (pb.DrawRequest(prompt="x" * (LIMITS.message_bytes + 1)), InvalidInput),
     ],
 )

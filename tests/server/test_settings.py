@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ def test_argument_beats_environment_beats_default(monkeypatch: pytest.MonkeyPatc
 
 
 def test_unknown_argument_is_refused() -> None:
-    with pytest.raises(InvalidInput, match=r"setting prot: .*known: bundle, host"):
+    with pytest.raises(InvalidInput, match=r"setting prot: .*known: bundle, more_bundles, host"):
         Settings.of(prot=1)
 
 
@@ -42,6 +43,13 @@ def test_foreign_variables_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_named_bundle_is_taken() -> None:
     assert bundle_path(Settings.of(bundle="some/where")) == Path("some/where")
+
+
+def test_further_bundles_are_named_like_a_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Settings.of().more_bundles == ()
+    monkeypatch.setenv("HITREE_MORE_BUNDLES", os.pathsep.join(("some/where", "", "else where")))
+    assert Settings.of().more_bundles == (Path("some/where"), Path("else where"))
+    assert Settings.of(more_bundles=[Path("there")]).more_bundles == (Path("there"),)
 
 
 def test_missing_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

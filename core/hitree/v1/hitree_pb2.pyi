@@ -306,7 +306,9 @@ global___PlanResponse = PlanResponse
 
 @typing.final
 class BundleChoice(google.protobuf.message.Message):
-    """Which bundle serves the request; empty means the default one."""
+    """Which of the bundles that are served answers: the first one, the default before all others, of
+    this name and version; what is empty may be any.
+    """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -1000,9 +1002,16 @@ class ModelInfoRequest(google.protobuf.message.Message):
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
+    BUNDLE_FIELD_NUMBER: builtins.int
+    @property
+    def bundle(self) -> global___BundleChoice: ...
     def __init__(
         self,
+        *,
+        bundle: global___BundleChoice | None = ...,
     ) -> None: ...
+    def HasField(self, field_name: typing.Literal["bundle", b"bundle"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["bundle", b"bundle"]) -> None: ...
 
 global___ModelInfoRequest = ModelInfoRequest
 
@@ -1110,6 +1119,7 @@ class ModelInfoResponse(google.protobuf.message.Message):
     METRICS_FIELD_NUMBER: builtins.int
     LIMITS_FIELD_NUMBER: builtins.int
     SERVER_VERSION_FIELD_NUMBER: builtins.int
+    BUNDLES_FIELD_NUMBER: builtins.int
     bundle: builtins.str
     version: builtins.str
     git_sha: builtins.str
@@ -1126,6 +1136,10 @@ class ModelInfoResponse(google.protobuf.message.Message):
 
     @property
     def limits(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.int]: ...
+    @property
+    def bundles(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___BundleChoice]:
+        """All that can be chosen, the default one first; the fields above are of the chosen one."""
+
     def __init__(
         self,
         *,
@@ -1139,9 +1153,10 @@ class ModelInfoResponse(google.protobuf.message.Message):
         metrics: collections.abc.Mapping[builtins.str, builtins.float] | None = ...,
         limits: collections.abc.Mapping[builtins.str, builtins.int] | None = ...,
         server_version: builtins.str = ...,
+        bundles: collections.abc.Iterable[global___BundleChoice] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["engine", b"engine"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["bundle", b"bundle", "created", b"created", "data_hash", b"data_hash", "engine", b"engine", "git_sha", b"git_sha", "limits", b"limits", "metrics", b"metrics", "models", b"models", "server_version", b"server_version", "version", b"version"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["bundle", b"bundle", "bundles", b"bundles", "created", b"created", "data_hash", b"data_hash", "engine", b"engine", "git_sha", b"git_sha", "limits", b"limits", "metrics", b"metrics", "models", b"models", "server_version", b"server_version", "version", b"version"]) -> None: ...
 
 global___ModelInfoResponse = ModelInfoResponse
 

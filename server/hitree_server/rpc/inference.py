@@ -55,7 +55,7 @@ class InferenceServicer(pb_grpc.GRPCInferenceServiceServicer):
     ) -> pb.ModelReadyResponse:
         try:
             check_read(request)
-            self._service.raw.get(request.name, request.version)
+            self._service.raw(request.version).get(request.name)
         except HiTreeError as exc:
             if exc.grpc_code != "NOT_FOUND":
                 await abort(context, exc)
@@ -67,13 +67,12 @@ class InferenceServicer(pb_grpc.GRPCInferenceServiceServicer):
     ) -> pb.ModelMetadataResponse:
         try:
             check_read(request)
-            raw = self._service.raw
-            model = raw.get(request.name, request.version)
+            model = self._service.raw(request.version).get(request.name)
         except HiTreeError as exc:
             await abort(context, exc)
         return pb.ModelMetadataResponse(
             name=model.name,
-            versions=[raw.version],
+            versions=self._service.versions,
             platform=PLATFORM,
             inputs=map(_metadata, model.inputs),
             outputs=map(_metadata, model.outputs),
@@ -104,15 +103,15 @@ class InferenceServicer(pb_grpc.GRPCInferenceServiceServicer):
         )
         return pb.ModelInferResponse(
             model_name=request.model_name,
-            model_version=self._service.raw.version,
+            model_version=made.version,
             id=request.id,
             outputs=[
                 pb.ModelInferResponse.InferOutputTensor(
                     name=info.name, datatype=info.datatype, shape=array.shape
                 )
-                for info, array in made
+                for info, array in made.outputs
             ],
-            raw_output_contents=[array.tobytes() for _, array in made],
+            raw_output_contents=[array.tobytes() for _, array in made.outputs],
         )
 
 
