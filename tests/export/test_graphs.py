@@ -93,7 +93,7 @@ def test_the_decoders_state_starts_in_the_centre_with_the_pen_up(exported):
     assert state["row"].initial == (0, 0, 0, 1, 0)
     assert state["position"].initial == (128,)
     assert state["canvas"].initial == state["h"].initial == (0,)
-    assert [t.name for t in exported.decoder.outputs] == ["segment_end"]
+    assert [t.name for t in exported.decoder.outputs] == ["rows", "segment_end", "made"]
 
 
 def test_no_graph_loops(exported):

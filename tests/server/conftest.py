@@ -41,14 +41,15 @@ STROKE, LEAF = 5, 10  # points of a stroke, and of a leaf, that the fake decoder
 DECODER = StepGraph(
     file="decoder_step.onnx",
     inputs=(
-        Tensor("noise", (5,)),
+        Tensor("noise", (1, 5)),
         Tensor("temperature", (1,)),
         Tensor("condition", (2,)),
-        Tensor("forced", (5,)),
+        Tensor("forced", (1, 5)),
         Tensor("force", (1,)),
         Tensor("may_end", (1,)),
+        Tensor("limit", (1,)),
     ),
-    outputs=(Tensor("segment_end", (1,)),),
+    outputs=(Tensor("rows", (1, 5)), Tensor("segment_end", (1,)), Tensor("made", (1,))),
     state=(
         StateTensor("row", (5,), output="row_out", initial=(0, 0, 0, 1, 0)),
         StateTensor("position", (2,), output="position_out", initial=(128, 128)),
@@ -157,16 +158,17 @@ class FakeDevice:
 def _step(inputs: dict[str, np.ndarray], outputs: dict[str, np.ndarray]) -> None:
     force = inputs["force"][:, 0] > 0
     count = inputs["count"][:, 0] + 1
-    moves = np.rint((inputs["noise"][:, :2] - 0.5) * 40 + inputs["condition"][:, :2] * 8) / 4
+    moves = np.rint((inputs["noise"][:, 0, :2] - 0.5) * 40 + inputs["condition"][:, :2] * 8) / 4
     row = np.zeros_like(inputs["row"])
     row[:, :2] = moves
     up = count % STROKE == 0
     row[:, 2], row[:, 3] = ~up, up
-    row[force] = inputs["forced"][force]
-    outputs["row_out"][:] = row
+    row[force] = inputs["forced"][force, 0]
+    outputs["row_out"][:] = outputs["rows"][:, 0] = row
     outputs["position_out"][:] = inputs["position"] + row[:, :2]
     outputs["count_out"][:, 0] = count
     outputs["segment_end"][:, 0] = count % LEAF == 0
+    outputs["made"][:] = inputs["limit"] > 0
 
 
 class FakeModels:
