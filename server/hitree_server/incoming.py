@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from starlette.requests import ClientDisconnect
 
@@ -14,12 +15,15 @@ from hitree_server.calls import Call
 from hitree_server.openapi import REQUEST_ID, TIMEOUT
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
     from contextlib import AbstractContextManager
 
     from starlette.requests import Request
 
     from hitree.errors import HiTreeError
     from hitree_server.service import Service
+
+_T = TypeVar("_T")
 
 AUTHORIZATION, RETRY_AFTER = "authorization", "retry-after"
 
@@ -65,6 +69,30 @@ async def body_of(request: Request) -> bytes:
     except ClientDisconnect as exc:
         raise Cancelled("the client left before its request was whole") from exc
     return bytes(body)
+
+
+async def unless_left(request: Request, answering: Awaitable[_T]) -> _T:
+    """The answer to a request whose body was read; cancels ``answering`` where the client leaves.
+
+    Raises:
+        Cancelled: it left; whatever ``answering`` raises.
+    """
+    answer, left = asyncio.ensure_future(answering), asyncio.ensure_future(_gone(request))
+    try:
+        await asyncio.wait({answer, left}, return_when=asyncio.FIRST_COMPLETED)
+        if not answer.done():
+            raise Cancelled("the client left before it was answered")
+        return answer.result()
+    finally:
+        answer.cancel()
+        left.cancel()
+        await asyncio.wait({answer, left})
+
+
+async def _gone(request: Request) -> None:
+    """Return once the client has left."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 def error_headers(error: HiTreeError) -> dict[str, str]:
