@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any  # of numpy's floats
 
 import numpy as np
@@ -125,25 +126,25 @@ def sample(
     there. ``log_probs`` are the model's own, at temperature 1.
     """
     live = np.arange(len(rngs) * samples)
-    ids: list[list[int]] = [[] for _ in live]
-    scores: list[list[float]] = [[] for _ in live]
+    ids = np.full((limit, len(live)), Vocabulary.EOS, np.int64)
+    scores = np.zeros((limit, len(live)), np.float32)
     token = np.full(len(live), Vocabulary.BOS, np.int64)
-    for _ in range(limit):
+    for length in range(limit):
         log_probs, state = step(token, state)
         noise = np.concatenate([rng.random(samples) for rng in rngs])[live]
         token = _draw(_legal(log_probs, token), noise, temperature, top_k)
-        chosen = log_probs[np.arange(len(live)), token]
-        for row, word, score in zip(live.tolist(), token.tolist(), chosen.tolist(), strict=True):
-            scores[row].append(score)
-            if word != Vocabulary.EOS:
-                ids[row].append(word)
+        ids[length, live], scores[length, live] = token, log_probs[np.arange(len(live)), token]
         goes_on = token != Vocabulary.EOS
         if not goes_on.any():
             break
         if not goes_on.all():
             live, token = live[goes_on], token[goes_on]
             state = {name: value[goes_on] for name, value in state.items()}
-    return [Decoded(tuple(i), tuple(s)) for i, s in zip(ids, scores, strict=True)]
+    lengths = (ids != Vocabulary.EOS).sum(axis=0).tolist()
+    return [
+        Decoded(tuple(words[:length]), tuple(log_probs[: length + 1]))
+        for words, log_probs, length in zip(ids.T.tolist(), scores.T.tolist(), lengths, strict=True)
+    ]
 
 
 def _forbid(log_probs: Floats, ids: tuple[int, ...]) -> None:
@@ -155,35 +156,40 @@ def _largest(values: NDArray[np.floating[Any]], count: int) -> Ids:
     if count == 1:
         places: Ids = values.argmax(axis=1)[:, None]
         return places
+    row = np.arange(len(values))[:, None]
     places = np.argpartition(-values, count - 1, axis=1)[:, :count]
-    order = np.argsort(-np.take_along_axis(values, places, axis=1), axis=1, kind="stable")
-    best: Ids = np.take_along_axis(places, order, axis=1)
+    best: Ids = places[row, np.argsort(-values[row, places], axis=1, kind="stable")]
     return best
 
 
 def _legal(log_probs: Floats, last: Ids) -> Floats:
-    """What may follow ``last`` in an expansion."""
-    legal = log_probs.copy()
-    _forbid(legal, _NEVER)
-    first, after = last == Vocabulary.BOS, last == Vocabulary.SEP
-    legal[~first, Vocabulary.LEAF] = -np.inf
-    legal[first | after, Vocabulary.EOS] = -np.inf
-    legal[first | after, Vocabulary.SEP] = -np.inf
-    leaf = last == Vocabulary.LEAF
-    ends = legal[leaf, Vocabulary.EOS]
-    legal[leaf] = -np.inf
-    legal[leaf, Vocabulary.EOS] = ends
+    """``log_probs`` without what may not follow ``last`` in an expansion."""
+    legal: Floats = log_probs + _grammar(log_probs.shape[1])[np.minimum(last, Vocabulary.FIRST)]
     return legal
+
+
+@lru_cache
+def _grammar(words: int) -> Floats:
+    """0 for what may follow, else -inf: (last, word), all that are not special having one row."""
+    after = np.zeros((Vocabulary.FIRST + 1, words), np.float32)
+    after[:, _NEVER] = -np.inf
+    after[:, Vocabulary.LEAF] = -np.inf
+    after[Vocabulary.BOS, Vocabulary.LEAF] = 0.0
+    for empty in (Vocabulary.BOS, Vocabulary.SEP):
+        after[empty, [Vocabulary.EOS, Vocabulary.SEP]] = -np.inf
+    after[Vocabulary.LEAF] = -np.inf
+    after[Vocabulary.LEAF, Vocabulary.EOS] = 0.0
+    return after
 
 
 def _draw(legal: Floats, noise: NDArray[np.float64], temperature: float, top_k: int) -> Ids:
     """Inverse-CDF sampling of one token a row, most probable first."""
+    row = np.arange(len(legal))
     order = _largest(legal, min(top_k, legal.shape[1]))  # (R, K)
-    logits = np.take_along_axis(legal, order, axis=1).astype(np.float64) / temperature
+    logits = legal[row[:, None], order].astype(np.float64) / temperature
     weights = np.exp(logits - logits[:, :1])
     cdf = np.cumsum(weights, axis=1)
     # The last place whose weight is not nil bounds the choice, whatever rounding does.
     last = (weights > 0).sum(axis=1) - 1
-    place = np.minimum((cdf < noise[:, None] * cdf[:, -1:]).sum(axis=1), last)
-    token: Ids = np.take_along_axis(order, place[:, None], axis=1)[:, 0].astype(np.int64)
+    token: Ids = order[row, np.minimum((cdf < noise[:, None] * cdf[:, -1:]).sum(axis=1), last)]
     return token
