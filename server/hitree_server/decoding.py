@@ -61,21 +61,22 @@ def beam(
             log_probs[:] = -np.inf
             log_probs[:, Vocabulary.EOS] = ends
         order = search.grow(log_probs, length)
-        if not np.isfinite(search.totals).any():
+        if not len(order):
             break
         state = {name: value[order] for name, value in state.items()}
-    return [tuple(sorted(t, key=lambda text: -text.per_token)[:width]) for t in search.done]
+    return [tuple(texts) for texts in search.done]
 
 
 @dataclass
 class _Search:
-    """The hypotheses of a beam search, all contexts side by side."""
+    """The hypotheses of a beam search, of all R contexts that are not decided side by side."""
 
     totals: NDArray[np.float64]  # (R, W) summed log-probability; -inf where nothing lives
     ids: Ids  # (R, W, limit + 1)
     log_probs: NDArray[np.float64]  # (R, W, limit + 1)
     last: Ids  # (R * W,) the token that each hypothesis ends with
-    done: list[list[Decoded]]  # of each context
+    context: Ids  # (R,) the place of each context in ``done``
+    done: list[list[Decoded]]  # of every context, the best W so far, best first
 
     @classmethod
     def begin(cls, rows: int, width: int, limit: int) -> _Search:
@@ -83,12 +84,14 @@ class _Search:
         totals[:, 0] = 0.0  # one hypothesis a context, else all would grow alike
         shape = (rows, width, limit + 1)
         start = np.full(rows * width, Vocabulary.BOS, np.int64)
-        return cls(
-            totals, np.zeros(shape, np.int64), np.zeros(shape), start, [[] for _ in range(rows)]
-        )
+        done: list[list[Decoded]] = [[] for _ in range(rows)]
+        return cls(totals, np.zeros(shape, np.int64), np.zeros(shape), start, np.arange(rows), done)
 
     def grow(self, log_probs: Floats, length: int) -> Ids:
-        """Add a token to each hypothesis; return the row (R * W,) that each one continues."""
+        """Add a token to each hypothesis; return the row that each one continues.
+
+        Contexts that are decided leave, with all their hypotheses.
+        """
         rows, width = self.totals.shape
         step = log_probs.reshape(rows, width, -1)
         totals = (self.totals[:, :, None] + step).reshape(rows, -1)  # (R, W * V)
@@ -99,13 +102,38 @@ class _Search:
         self.ids, self.log_probs = self.ids[row, parent], self.log_probs[row, parent]
         self.ids[:, :, length] = token
         self.log_probs[:, :, length] = step[row, parent, token]
-        for r, w in np.argwhere((token == Vocabulary.EOS) & np.isfinite(self.totals)):
-            text = self.ids[r, w, :length], self.log_probs[r, w, : length + 1]
-            self.done[r].append(Decoded(tuple(text[0].tolist()), tuple(text[1].tolist())))
+        self._end((token == Vocabulary.EOS) & np.isfinite(self.totals), length)
         self.totals[token == Vocabulary.EOS] = -np.inf
-        self.last = token.ravel()
-        order: Ids = (row * width + parent).ravel()
+        open_ = self._undecided()
+        self.totals, self.context = self.totals[open_], self.context[open_]
+        self.ids, self.log_probs = self.ids[open_], self.log_probs[open_]
+        self.last = token[open_].ravel()
+        order: Ids = (row * width + parent)[open_].ravel()
         return order
+
+    def _end(self, over: NDArray[np.bool_], length: int) -> None:
+        """Keep the texts that are ``over`` (R, W) where they are among the best."""
+        width = over.shape[1]
+        for r, w in np.argwhere(over):
+            found = self.ids[r, w, :length].tolist(), self.log_probs[r, w, : length + 1].tolist()
+            texts = self.done[self.context[r]]
+            texts.append(Decoded(tuple(found[0]), tuple(found[1])))
+            texts.sort(key=lambda text: -text.per_token)
+            del texts[width:]
+
+    def _undecided(self) -> NDArray[np.bool_]:
+        """Which contexts may get a text yet that is among their best (R,).
+
+        No text is better than what lives would be if it went on for as long as it may, and each
+        further word were certain.
+        """
+        rows, width = self.totals.shape
+        least = np.full(rows, -np.inf)
+        for row, context in enumerate(self.context.tolist()):
+            if len(texts := self.done[context]) == width:
+                least[row] = texts[-1].per_token
+        undecided: NDArray[np.bool_] = self.totals.max(axis=1) / self.ids.shape[2] > least
+        return undecided
 
 
 def sample(

@@ -60,6 +60,68 @@ def test_rows_of_a_beam_are_searched_side_by_side():
     assert all(row == rows[0] for row in rows)
 
 
+def plain_beam(table, width, limit):
+    """The same search for one context, one hypothesis after the other, to the very end."""
+    living, done = [((), ())], []
+    for length in range(limit + 1):
+        grown = []
+        for ids, log_probs in living:
+            for word, probability in table[ids[-1] if ids else BOS].items():
+                if (word != EOS or length) and (word == EOS or length < limit):
+                    grown.append(
+                        ((*ids, word), (*log_probs, float(np.float32(np.log(probability)))))
+                    )
+        grown = sorted(grown, key=lambda text: -sum(text[1]))[:width]
+        done += [(ids[:-1], log_probs) for ids, log_probs in grown if ids[-1] == EOS]
+        living = [text for text in grown if text[0][-1] != EOS]
+    return sorted(done, key=lambda text: -np.mean(text[1]))[:width]
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("width", [1, 3])
+def test_a_beam_that_stops_early_finds_what_one_that_goes_on_does(seed, width):
+    rng = np.random.default_rng(seed)
+    words = (EOS, A, B, C)
+    table = {last: dict(zip(words, rng.dirichlet([0.5] * 4), strict=True)) for last in range(WORDS)}
+    script = Script(table)
+    found = decoding.beam(script, state(2), 2, width=width, limit=8)
+    expected = plain_beam(table, width, 8)
+    for texts in found:  # by value: words in another order may be as probable
+        assert [text.per_token for text in texts[: len(expected)]] == pytest.approx(
+            [np.mean(log_probs) for _, log_probs in expected]
+        )
+
+
+def test_a_beam_stops_once_nothing_that_lives_can_be_among_the_best():
+    table = {BOS: {A: 0.98, B: 0.02}, A: {EOS: 0.99, B: 0.01}, B: {C: 0.9, EOS: 0.1}}
+    table |= {C: {EOS: 0.9, C: 0.05}, EOS: {EOS: 1.0}}
+    script = Script(table)
+    (texts,) = decoding.beam(script, state(1), 1, width=2, limit=6)
+    assert [text.ids for text in texts] == [(A,), (B, C)]
+    assert len(script.rows) == 4
+
+
+def test_contexts_that_are_decided_leave_the_batch():
+    table = {BOS: {A: 0.9, B: 0.1}, A: {EOS: 0.99, B: 0.01}, B: {B: 0.99, EOS: 0.01}}
+    table |= {key: {EOS: 1.0} for key in (EOS, C)}
+
+    class Two(Script):
+        """Its second context has nothing but the long way."""
+
+        def __call__(self, token, state):
+            log_probs, after = super().__call__(token, state)
+            if (first := state["h"][:, 0] == 100).any():
+                log_probs[first, A], log_probs[first, B] = -20.0, 0.0
+            return log_probs, after
+
+    script = Two(table)
+    begun = {"h": np.array([[0], [100]], np.float32)}
+    short, long = decoding.beam(script, begun, 2, width=1, limit=6)
+    assert short[0].ids == (A,)
+    assert set(long[0].ids) == {B}
+    assert script.rows[:4] == [2, 2, 1, 1]
+
+
 def test_a_text_without_an_end_is_cut_at_the_limit():
     endless = {key: {A: 0.9, B: 0.1} for key in range(WORDS)}
     (texts,) = decoding.beam(Script(endless), state(1), 1, width=2, limit=4)
