@@ -18,6 +18,7 @@ from hitree.text import words
 from hitree_server.calls import Call
 from hitree_server.errand import Errand
 from hitree_server.models import GRAPHS, LEVELS, Models
+from hitree_server.planner import Planner
 from hitree_training import train_scorer
 
 DRAWING = Drawing.of([[[10, 10], [90, 40]], [[50, 60]], [[5, 200], [80, 220], [200, 150]]])
@@ -160,6 +161,19 @@ def test_calls_from_many_threads_do_not_mix(models):
         found = list(pool.map(lambda stack: models.conditions([stack], "cat"), stacks * 4))
     for index, one in enumerate(found):
         np.testing.assert_array_equal(one, expected[index % len(expected)])
+
+
+def test_plans_made_side_by_side_are_those_made_alone(models):
+    planner = Planner(models)
+
+    def plan(seed):
+        return planner.plan(f"draw a {models.subjects[seed]}", seed=seed, expansions=4)
+
+    alone = [plan(seed) for seed in range(8)]
+    assert len({made.root.text for made in alone}) == 8
+    assert any(len(made.nodes) > 1 for made in alone)
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(plan, [*range(8)] * 2)) == alone * 2
 
 
 class Counted:
