@@ -146,28 +146,32 @@ def sample(
     top_k: int,
     limit: int,
 ) -> list[Decoded]:
-    """One expansion a row, sampled among the ``top_k`` most probable tokens of each step.
+    """``samples`` expansions a context, sampled among the ``top_k`` most probable tokens a step.
 
-    Rows are ``samples`` for each of ``rngs``, whose noise they are made of; a row depends on no
-    other, and leaves the batch once it is over. The grammar of plan mode is kept: ``LEAF`` stands
-    alone, no instruction is empty. An expansion that is not over after ``limit`` tokens is cut
-    there. ``log_probs`` are the model's own, at temperature 1.
+    ``state`` holds one row a context, whose texts are made of the noise of one of ``rngs``. Texts
+    that have begun alike share a row until they part, and leave the batch once they are over; none
+    depends on another. The grammar of plan mode is kept: ``LEAF`` stands alone, no instruction is
+    empty. An expansion that is not over after ``limit`` tokens is cut there. ``log_probs`` are the
+    model's own, at temperature 1.
     """
     live = np.arange(len(rngs) * samples)
     ids = np.full((limit, len(live)), Vocabulary.EOS, np.int64)
     scores = np.zeros((limit, len(live)), np.float32)
-    token = np.full(len(live), Vocabulary.BOS, np.int64)
+    row = np.arange(len(rngs)).repeat(samples)  # of each live text
+    last = np.full(len(rngs), Vocabulary.BOS, np.int64)  # token of each row
     for length in range(limit):
-        log_probs, state = step(token, state)
+        log_probs, state = step(last, state)
         noise = np.concatenate([rng.random(samples) for rng in rngs])[live]
-        token = _draw(_legal(log_probs, token), noise, temperature, top_k)
-        ids[length, live], scores[length, live] = token, log_probs[np.arange(len(live)), token]
+        token = _draw(_legal(log_probs, last), row, noise, temperature, top_k)
+        ids[length, live], scores[length, live] = token, log_probs[row, token]
         goes_on = token != Vocabulary.EOS
         if not goes_on.any():
             break
-        if not goes_on.all():
-            live, token = live[goes_on], token[goes_on]
-            state = {name: value[goes_on] for name, value in state.items()}
+        live = live[goes_on]
+        begun = row[goes_on] * log_probs.shape[1] + token[goes_on]
+        begun, row = np.unique(begun, return_inverse=True)
+        parent, last = np.divmod(begun, log_probs.shape[1])
+        state = {name: value[parent] for name, value in state.items()}
     lengths = (ids != Vocabulary.EOS).sum(axis=0).tolist()
     return [
         Decoded(tuple(words[:length]), tuple(log_probs[: length + 1]))
@@ -210,14 +214,18 @@ def _grammar(words: int) -> Floats:
     return after
 
 
-def _draw(legal: Floats, noise: NDArray[np.float64], temperature: float, top_k: int) -> Ids:
-    """Inverse-CDF sampling of one token a row, most probable first."""
-    row = np.arange(len(legal))
+def _draw(
+    legal: Floats, row: Ids, noise: NDArray[np.float64], temperature: float, top_k: int
+) -> Ids:
+    """Inverse-CDF sampling of a token for each of ``noise`` (N,), most probable first.
+
+    ``row`` (N,) says by which row of ``legal`` (R, V).
+    """
     order = _largest(legal, min(top_k, legal.shape[1]))  # (R, K)
-    logits = legal[row[:, None], order].astype(np.float64) / temperature
+    logits = legal[np.arange(len(legal))[:, None], order].astype(np.float64) / temperature
     weights = np.exp(logits - logits[:, :1])
-    cdf = np.cumsum(weights, axis=1)
+    cdf = np.cumsum(weights, axis=1)[row]  # (N, K)
     # The last place whose weight is not nil bounds the choice, whatever rounding does.
-    last = (weights > 0).sum(axis=1) - 1
+    last = (weights > 0).sum(axis=1)[row] - 1
     token: Ids = order[row, np.minimum((cdf < noise[:, None] * cdf[:, -1:]).sum(axis=1), last)]
     return token

@@ -156,7 +156,7 @@ class Models:
         context = self._run("generator_expand", stack=tokens, stack_mask=mask, subject=subjects)
         decoded = decoding.sample(
             self._step,
-            self._begin(np.repeat(context, samples, axis=0)),
+            self._begin(context),
             rngs,
             samples,
             temperature=temperature,

@@ -138,7 +138,7 @@ def sampled(table, rows=64, **options):
     knobs = {"temperature": 1.0, "top_k": 20, "limit": 12, "rngs": [np.random.default_rng(1)]}
     knobs |= options
     rngs = knobs.pop("rngs")
-    return decoding.sample(Script(table), state(rows * len(rngs)), rngs, rows, **knobs)
+    return decoding.sample(Script(table), state(len(rngs)), rngs, rows, **knobs)
 
 
 def test_samples_follow_the_probabilities():
@@ -185,14 +185,34 @@ def test_what_is_sampled_for_one_context_does_not_depend_on_the_others():
     assert beside[:8] != alone
 
 
+def test_texts_that_begin_alike_share_a_row_until_they_part():
+    rows = []
+
+    def step(token, state):
+        """A or B, then C, then what came first."""
+        rows.append(len(token))
+        first = np.where(token == C, state["h"][:, 0], token).astype(np.int64)
+        log_probs = np.full((len(token), WORDS), -20.0, np.float32)
+        for row, last in enumerate(token):
+            following = {BOS: [A, B], A: [C], B: [C], C: [first[row]]}[int(last)]
+            log_probs[row, following] = -np.log(len(following))
+        return log_probs, {"h": first[:, None].astype(np.float32)}
+
+    rngs = [np.random.default_rng(1), np.random.default_rng(2)]
+    found = decoding.sample(step, state(2), rngs, 32, temperature=1.0, top_k=20, limit=3)
+    assert {text.ids for text in found[:32]} == {(A, C, A), (B, C, B)}
+    assert [t.ids for t in found[:32]] != [t.ids for t in found[32:]]
+    assert rows == [2, 4, 4]
+
+
 def test_texts_that_are_over_leave_the_batch():
     table = {BOS: {A: 0.5, LEAF: 0.5}, A: {B: 1.0}, B: {EOS: 1.0}, LEAF: {EOS: 1.0}}
     script = Script(table)
     rngs = [np.random.default_rng(1)]
-    found = decoding.sample(script, state(64), rngs, 64, temperature=1.0, top_k=20, limit=12)
+    found = decoding.sample(script, state(1), rngs, 64, temperature=1.0, top_k=20, limit=12)
     leaves = sum(text.ids == (LEAF,) for text in found)
     assert 0 < leaves < 64
-    assert script.rows == [64, 64, 64 - leaves]
+    assert script.rows == [1, 2, 1]
 
 
 def test_decoding_stops_when_all_are_over():
