@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any  # of numpy's floats
 
 import numpy as np
@@ -60,21 +61,22 @@ def beam(
             log_probs[:] = -np.inf
             log_probs[:, Vocabulary.EOS] = ends
         order = search.grow(log_probs, length)
-        if not np.isfinite(search.totals).any():
+        if not len(order):
             break
         state = {name: value[order] for name, value in state.items()}
-    return [tuple(sorted(t, key=lambda text: -text.per_token)[:width]) for t in search.done]
+    return [tuple(texts) for texts in search.done]
 
 
 @dataclass
 class _Search:
-    """The hypotheses of a beam search, all contexts side by side."""
+    """The hypotheses of a beam search, of all R contexts that are not decided side by side."""
 
     totals: NDArray[np.float64]  # (R, W) summed log-probability; -inf where nothing lives
     ids: Ids  # (R, W, limit + 1)
     log_probs: NDArray[np.float64]  # (R, W, limit + 1)
     last: Ids  # (R * W,) the token that each hypothesis ends with
-    done: list[list[Decoded]]  # of each context
+    context: Ids  # (R,) the place of each context in ``done``
+    done: list[list[Decoded]]  # of every context, the best W so far, best first
 
     @classmethod
     def begin(cls, rows: int, width: int, limit: int) -> _Search:
@@ -82,12 +84,14 @@ class _Search:
         totals[:, 0] = 0.0  # one hypothesis a context, else all would grow alike
         shape = (rows, width, limit + 1)
         start = np.full(rows * width, Vocabulary.BOS, np.int64)
-        return cls(
-            totals, np.zeros(shape, np.int64), np.zeros(shape), start, [[] for _ in range(rows)]
-        )
+        done: list[list[Decoded]] = [[] for _ in range(rows)]
+        return cls(totals, np.zeros(shape, np.int64), np.zeros(shape), start, np.arange(rows), done)
 
     def grow(self, log_probs: Floats, length: int) -> Ids:
-        """Add a token to each hypothesis; return the row (R * W,) that each one continues."""
+        """Add a token to each hypothesis; return the row that each one continues.
+
+        Contexts that are decided leave, with all their hypotheses.
+        """
         rows, width = self.totals.shape
         step = log_probs.reshape(rows, width, -1)
         totals = (self.totals[:, :, None] + step).reshape(rows, -1)  # (R, W * V)
@@ -98,13 +102,38 @@ class _Search:
         self.ids, self.log_probs = self.ids[row, parent], self.log_probs[row, parent]
         self.ids[:, :, length] = token
         self.log_probs[:, :, length] = step[row, parent, token]
-        for r, w in np.argwhere((token == Vocabulary.EOS) & np.isfinite(self.totals)):
-            text = self.ids[r, w, :length], self.log_probs[r, w, : length + 1]
-            self.done[r].append(Decoded(tuple(text[0].tolist()), tuple(text[1].tolist())))
+        self._end((token == Vocabulary.EOS) & np.isfinite(self.totals), length)
         self.totals[token == Vocabulary.EOS] = -np.inf
-        self.last = token.ravel()
-        order: Ids = (row * width + parent).ravel()
+        open_ = self._undecided()
+        self.totals, self.context = self.totals[open_], self.context[open_]
+        self.ids, self.log_probs = self.ids[open_], self.log_probs[open_]
+        self.last = token[open_].ravel()
+        order: Ids = (row * width + parent)[open_].ravel()
         return order
+
+    def _end(self, over: NDArray[np.bool_], length: int) -> None:
+        """Keep the texts that are ``over`` (R, W) where they are among the best."""
+        width = over.shape[1]
+        for r, w in np.argwhere(over):
+            found = self.ids[r, w, :length].tolist(), self.log_probs[r, w, : length + 1].tolist()
+            texts = self.done[self.context[r]]
+            texts.append(Decoded(tuple(found[0]), tuple(found[1])))
+            texts.sort(key=lambda text: -text.per_token)
+            del texts[width:]
+
+    def _undecided(self) -> NDArray[np.bool_]:
+        """Which contexts may get a text yet that is among their best (R,).
+
+        No text is better than what lives would be if it went on for as long as it may, and each
+        further word were certain.
+        """
+        rows, width = self.totals.shape
+        least = np.full(rows, -np.inf)
+        for row, context in enumerate(self.context.tolist()):
+            if len(texts := self.done[context]) == width:
+                least[row] = texts[-1].per_token
+        undecided: NDArray[np.bool_] = self.totals.max(axis=1) / self.ids.shape[2] > least
+        return undecided
 
 
 def sample(
@@ -117,33 +146,37 @@ def sample(
     top_k: int,
     limit: int,
 ) -> list[Decoded]:
-    """One expansion a row, sampled among the ``top_k`` most probable tokens of each step.
+    """``samples`` expansions a context, sampled among the ``top_k`` most probable tokens a step.
 
-    Rows are ``samples`` for each of ``rngs``, whose noise they are made of; a row depends on no
-    other, and leaves the batch once it is over. The grammar of plan mode is kept: ``LEAF`` stands
-    alone, no instruction is empty. An expansion that is not over after ``limit`` tokens is cut
-    there. ``log_probs`` are the model's own, at temperature 1.
+    ``state`` holds one row a context, whose texts are made of the noise of one of ``rngs``. Texts
+    that have begun alike share a row until they part, and leave the batch once they are over; none
+    depends on another. The grammar of plan mode is kept: ``LEAF`` stands alone, no instruction is
+    empty. An expansion that is not over after ``limit`` tokens is cut there. ``log_probs`` are the
+    model's own, at temperature 1.
     """
     live = np.arange(len(rngs) * samples)
-    ids: list[list[int]] = [[] for _ in live]
-    scores: list[list[float]] = [[] for _ in live]
-    token = np.full(len(live), Vocabulary.BOS, np.int64)
-    for _ in range(limit):
-        log_probs, state = step(token, state)
+    ids = np.full((limit, len(live)), Vocabulary.EOS, np.int64)
+    scores = np.zeros((limit, len(live)), np.float32)
+    row = np.arange(len(rngs)).repeat(samples)  # of each live text
+    last = np.full(len(rngs), Vocabulary.BOS, np.int64)  # token of each row
+    for length in range(limit):
+        log_probs, state = step(last, state)
         noise = np.concatenate([rng.random(samples) for rng in rngs])[live]
-        token = _draw(_legal(log_probs, token), noise, temperature, top_k)
-        chosen = log_probs[np.arange(len(live)), token]
-        for row, word, score in zip(live.tolist(), token.tolist(), chosen.tolist(), strict=True):
-            scores[row].append(score)
-            if word != Vocabulary.EOS:
-                ids[row].append(word)
+        token = _draw(_legal(log_probs, last), row, noise, temperature, top_k)
+        ids[length, live], scores[length, live] = token, log_probs[row, token]
         goes_on = token != Vocabulary.EOS
         if not goes_on.any():
             break
-        if not goes_on.all():
-            live, token = live[goes_on], token[goes_on]
-            state = {name: value[goes_on] for name, value in state.items()}
-    return [Decoded(tuple(i), tuple(s)) for i, s in zip(ids, scores, strict=True)]
+        live = live[goes_on]
+        begun = row[goes_on] * log_probs.shape[1] + token[goes_on]
+        begun, row = np.unique(begun, return_inverse=True)
+        parent, last = np.divmod(begun, log_probs.shape[1])
+        state = {name: value[parent] for name, value in state.items()}
+    lengths = (ids != Vocabulary.EOS).sum(axis=0).tolist()
+    return [
+        Decoded(tuple(words[:length]), tuple(log_probs[: length + 1]))
+        for words, log_probs, length in zip(ids.T.tolist(), scores.T.tolist(), lengths, strict=True)
+    ]
 
 
 def _forbid(log_probs: Floats, ids: tuple[int, ...]) -> None:
@@ -155,35 +188,44 @@ def _largest(values: NDArray[np.floating[Any]], count: int) -> Ids:
     if count == 1:
         places: Ids = values.argmax(axis=1)[:, None]
         return places
+    row = np.arange(len(values))[:, None]
     places = np.argpartition(-values, count - 1, axis=1)[:, :count]
-    order = np.argsort(-np.take_along_axis(values, places, axis=1), axis=1, kind="stable")
-    best: Ids = np.take_along_axis(places, order, axis=1)
+    best: Ids = places[row, np.argsort(-values[row, places], axis=1, kind="stable")]
     return best
 
 
 def _legal(log_probs: Floats, last: Ids) -> Floats:
-    """What may follow ``last`` in an expansion."""
-    legal = log_probs.copy()
-    _forbid(legal, _NEVER)
-    first, after = last == Vocabulary.BOS, last == Vocabulary.SEP
-    legal[~first, Vocabulary.LEAF] = -np.inf
-    legal[first | after, Vocabulary.EOS] = -np.inf
-    legal[first | after, Vocabulary.SEP] = -np.inf
-    leaf = last == Vocabulary.LEAF
-    ends = legal[leaf, Vocabulary.EOS]
-    legal[leaf] = -np.inf
-    legal[leaf, Vocabulary.EOS] = ends
+    """``log_probs`` without what may not follow ``last`` in an expansion."""
+    legal: Floats = log_probs + _grammar(log_probs.shape[1])[np.minimum(last, Vocabulary.FIRST)]
     return legal
 
 
-def _draw(legal: Floats, noise: NDArray[np.float64], temperature: float, top_k: int) -> Ids:
-    """Inverse-CDF sampling of one token a row, most probable first."""
+@lru_cache
+def _grammar(words: int) -> Floats:
+    """0 for what may follow, else -inf: (last, word), all that are not special having one row."""
+    after = np.zeros((Vocabulary.FIRST + 1, words), np.float32)
+    after[:, _NEVER] = -np.inf
+    after[:, Vocabulary.LEAF] = -np.inf
+    after[Vocabulary.BOS, Vocabulary.LEAF] = 0.0
+    for empty in (Vocabulary.BOS, Vocabulary.SEP):
+        after[empty, [Vocabulary.EOS, Vocabulary.SEP]] = -np.inf
+    after[Vocabulary.LEAF] = -np.inf
+    after[Vocabulary.LEAF, Vocabulary.EOS] = 0.0
+    return after
+
+
+def _draw(
+    legal: Floats, row: Ids, noise: NDArray[np.float64], temperature: float, top_k: int
+) -> Ids:
+    """Inverse-CDF sampling of a token for each of ``noise`` (N,), most probable first.
+
+    ``row`` (N,) says by which row of ``legal`` (R, V).
+    """
     order = _largest(legal, min(top_k, legal.shape[1]))  # (R, K)
-    logits = np.take_along_axis(legal, order, axis=1).astype(np.float64) / temperature
+    logits = legal[np.arange(len(legal))[:, None], order].astype(np.float64) / temperature
     weights = np.exp(logits - logits[:, :1])
-    cdf = np.cumsum(weights, axis=1)
+    cdf = np.cumsum(weights, axis=1)[row]  # (N, K)
     # The last place whose weight is not nil bounds the choice, whatever rounding does.
-    last = (weights > 0).sum(axis=1) - 1
-    place = np.minimum((cdf < noise[:, None] * cdf[:, -1:]).sum(axis=1), last)
-    token: Ids = np.take_along_axis(order, place[:, None], axis=1)[:, 0].astype(np.int64)
+    last = (weights > 0).sum(axis=1)[row] - 1
+    token: Ids = order[row, np.minimum((cdf < noise[:, None] * cdf[:, -1:]).sum(axis=1), last)]
     return token

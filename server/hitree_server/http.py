@@ -34,6 +34,7 @@ from hitree_server.incoming import (
     call_of,
     error_headers,
     query_of,
+    unless_left,
 )
 from hitree_server.metrics import CONTENT_TYPE
 from hitree_server.openapi import LAST_EVENT_ID, REQUEST_ID, TIMEOUT, Operation
@@ -178,7 +179,8 @@ def _unary(operation: Operation, service: Service) -> Handler:
     async def handle(request: Request) -> Response:
         call = call_of(request)
         with observed(operation.name, call, service.metrics), admitted(request, service):
-            reply = await answer(await _message(request, operation.request), call)
+            message = await _message(request, operation.request)
+            reply = await unless_left(request, answer(message, call))
         return JSONResponse(to_json(reply), headers={REQUEST_ID: call.request_id})
 
     return handle

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import re
-from typing import TYPE_CHECKING, Any  # Any: JSON
+from typing import TYPE_CHECKING, Any, TypeVar  # Any: JSON
 
 from starlette.requests import ClientDisconnect
 
@@ -14,12 +15,15 @@ from hitree_server.calls import Call
 from hitree_server.openapi import REQUEST_ID, TIMEOUT
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
     from contextlib import AbstractContextManager
 
     from starlette.requests import Request
 
     from hitree.errors import HiTreeError
     from hitree_server.service import Service
+
+_T = TypeVar("_T")
 
 AUTHORIZATION, RETRY_AFTER = "authorization", "retry-after"
 
@@ -74,6 +78,30 @@ def query_of(request: Request) -> dict[str, Any]:
         message, _, field = name.partition(".")
         asked.setdefault(message, {})[field] = value
     return asked
+
+
+async def unless_left(request: Request, answering: Awaitable[_T]) -> _T:
+    """The answer to a request whose body was read; cancels ``answering`` where the client leaves.
+
+    Raises:
+        Cancelled: it left; whatever ``answering`` raises.
+    """
+    answer, left = asyncio.ensure_future(answering), asyncio.ensure_future(_gone(request))
+    try:
+        await asyncio.wait({answer, left}, return_when=asyncio.FIRST_COMPLETED)
+        if not answer.done():
+            raise Cancelled("the client left before it was answered")
+        return answer.result()
+    finally:
+        answer.cancel()
+        left.cancel()
+        await asyncio.wait({answer, left})
+
+
+async def _gone(request: Request) -> None:
+    """Return once the client has left."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 def error_headers(error: HiTreeError) -> dict[str, str]:

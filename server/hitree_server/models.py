@@ -19,6 +19,7 @@ from hitree.errors import BundleCorrupt, BundleIncomplete, MissingPackage
 from hitree.segments import stroke_features
 from hitree.text import Vocabulary
 from hitree_server import decoding
+from hitree_server.errand import go_on
 from hitree_server.raw import RawModel, RawModels
 from hitree_server.subjects import Recognition, SubjectIndex
 
@@ -155,7 +156,7 @@ class Models:
         context = self._run("generator_expand", stack=tokens, stack_mask=mask, subject=subjects)
         decoded = decoding.sample(
             self._step,
-            self._begin(np.repeat(context, samples, axis=0)),
+            self._begin(context),
             rngs,
             samples,
             temperature=temperature,
@@ -212,6 +213,7 @@ class Models:
     # ---- tensors ----------------------------------------------------------------------------
 
     def _run(self, graph: str, **feed: NDArray[np.float32] | Ids) -> Floats:
+        go_on()
         result: list[Floats] = self._sessions[graph].run(None, feed)
         return result[0]
 
@@ -246,6 +248,7 @@ class Models:
         return state
 
     def _step(self, token: Ids, state: State) -> tuple[Floats, State]:
+        go_on()
         tensors = self._step_graph.state
         names = ["log_probs", *(tensor.output for tensor in tensors)]
         session = self._sessions["generator_step"]

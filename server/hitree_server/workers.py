@@ -6,7 +6,8 @@ import asyncio
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from hitree.errors import DeadlineExceeded, Overloaded
+from hitree.errors import Overloaded
+from hitree_server.errand import Errand
 from hitree_server.niceness import MODELS, give_way
 
 if TYPE_CHECKING:
@@ -34,8 +35,9 @@ class Workers:
     ) -> _T:
         """Run ``work`` in a thread; ``name`` is the model in the metrics.
 
-        Work that has begun cannot be stopped: past the deadline its result is thrown away. Work
-        for what was ``accepted`` elsewhere, and is bounded there, is never refused.
+        Work that has begun stops at its next look (`hitree_server.errand.go_on`) once the deadline
+        has passed or the caller has gone. Work for what was ``accepted`` elsewhere, and is bounded
+        there, is never refused.
 
         Raises:
             Overloaded: too many calls wait.
@@ -48,22 +50,23 @@ class Workers:
                 retry_after=1.0,
             )
         loop = asyncio.get_running_loop()
-        future: Future[_T] = self._pool.submit(self._timed, name, call, work)
+        errand = Errand(name, call)
+        future: Future[_T] = self._pool.submit(self._timed, errand, call, work)
         self._unfinished.add(future)
         future.add_done_callback(lambda done: self._forget(loop, done))
         try:
             return await asyncio.wait_for(asyncio.wrap_future(future), call.remaining())
         except TimeoutError as exc:
-            raise DeadlineExceeded(
-                f"the deadline passed before the {name} was done; allow more time"
-            ) from exc
+            raise errand.late() from exc
+        finally:
+            errand.call_off()
 
     def close(self) -> None:
         """Take no more calls and drop those that wait."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _timed(self, name: str, call: Call, work: Callable[[], _T]) -> _T:
-        with self._metrics.model(name), call.trace.work(name):
+    def _timed(self, errand: Errand, call: Call, work: Callable[[], _T]) -> _T:
+        with self._metrics.model(errand.name), call.trace.work(errand.name), errand.begun():
             return work()
 
     def _forget(self, loop: asyncio.AbstractEventLoop, future: Future[_T]) -> None:

@@ -143,6 +143,19 @@ async def test_leaving_cancels_the_drawing(server: Serving) -> None:
     assert server.fakes.opened[0].engine.stats.finished["cancelled"] == 1
 
 
+async def test_leaving_cancels_a_call_that_is_not_answered_yet(server: Serving) -> None:
+    server.fakes.models.gate.clear()
+    asked = asyncio.create_task(server.http.post("/v1/plan", json={"prompt": "a cat"}))
+    assert await asyncio.to_thread(server.fakes.models.asked.wait, 20)
+    asked.cancel()
+    async with asyncio.timeout(20):
+        await server.app.service.idle()  # the model is still at it
+    server.fakes.models.gate.set()
+    assert (await server.http.post("/v1/plan", json={"prompt": "a cat"})).status_code == 200
+    counted = {"door": "http", "method": "Plan", "code": "CANCELLED"}
+    assert server.app.metrics.registry.get_sample_value("hitree_calls_total", counted) == 1
+
+
 async def test_error_in_the_middle_is_the_last_event(server: Serving) -> None:
     server.fakes.device.broken = True
     response = await server.http.post("/v1/draw", json={"prompt": "a cat"})

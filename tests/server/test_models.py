@@ -12,10 +12,13 @@ import torch
 from bundles import tiny_bundle, tiny_checkpoints
 from hitree import bundle as core_bundle
 from hitree.drawing import Drawing
-from hitree.errors import BundleCorrupt, BundleIncomplete, MissingPackage, UnknownSubject
+from hitree.errors import BundleCorrupt, BundleIncomplete, Cancelled, MissingPackage, UnknownSubject
 from hitree.segments import stroke_features
 from hitree.text import words
+from hitree_server.calls import Call
+from hitree_server.errand import Errand
 from hitree_server.models import GRAPHS, LEVELS, Models
+from hitree_server.planner import Planner
 from hitree_training import train_scorer
 
 DRAWING = Drawing.of([[[10, 10], [90, 40]], [[50, 60]], [[5, 200], [80, 220], [200, 150]]])
@@ -158,6 +161,52 @@ def test_calls_from_many_threads_do_not_mix(models):
         found = list(pool.map(lambda stack: models.conditions([stack], "cat"), stacks * 4))
     for index, one in enumerate(found):
         np.testing.assert_array_equal(one, expected[index % len(expected)])
+
+
+def test_plans_made_side_by_side_are_those_made_alone(models):
+    planner = Planner(models)
+
+    def plan(seed):
+        return planner.plan(f"draw a {models.subjects[seed]}", seed=seed, expansions=4)
+
+    alone = [plan(seed) for seed in range(8)]
+    assert len({made.root.text for made in alone}) == 8
+    assert any(len(made.nodes) > 1 for made in alone)
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(plan, [*range(8)] * 2)) == alone * 2
+
+
+class Counted:
+    """A session that does something before its ``at``-th run."""
+
+    def __init__(self, session, at, act):
+        self.session, self.at, self.act, self.runs = session, at, act, 0
+
+    def run(self, names, feed):
+        self.runs += 1
+        if self.runs == self.at:
+            self.act()
+        return self.session.run(names, feed)
+
+
+@pytest.mark.parametrize(
+    ("graph", "at"), [("generator_expand", 1), ("generator_step", 3), ("generator_describe", 1)]
+)
+def test_work_that_is_called_off_stops_before_its_next_graph(models, monkeypatch, graph, at):
+    errand = Errand("plan", Call.of("embedded"))
+    sessions = {name: Counted(one, 0, None) for name, one in models._sessions.items()}
+    sessions[graph] = Counted(models._sessions[graph], at, errand.call_off)
+    monkeypatch.setattr(models, "_sessions", sessions)
+
+    def work():
+        if graph != "generator_describe":
+            models.expand([("draw a cat",)], "cat", samples=4, temperature=1.0, rngs=[rng()])
+        models.describe(DRAWING, SPANS, "cat")
+
+    with errand.begun(), pytest.raises(Cancelled, match="plan"):
+        work()
+    assert sessions[graph].runs == at
+    assert sessions["generator_step"].runs == (3 if graph == "generator_step" else 0)
 
 
 @pytest.mark.parametrize("name", GRAPHS)

@@ -141,6 +141,15 @@ async def test_deadline_of_the_context_reaches_the_engine(rpc_door: Serving) -> 
     assert (await finished(rpc_door))[-1].WhichOneof("event") == "finished"
 
 
+async def test_leaving_cancels_a_call_that_is_not_answered_yet(rpc_door: Serving) -> None:
+    rpc_door.fakes.models.gate.clear()
+    call = rpc_door.rpc.Plan(pb.PlanRequest(prompt="draw a cat"))
+    assert await asyncio.to_thread(rpc_door.fakes.models.asked.wait, 20)
+    call.cancel()
+    async with asyncio.timeout(20):
+        await rpc_door.app.service.idle()  # the model is still at it
+
+
 async def test_message_above_the_limit_has_our_error(rpc_door: Serving) -> None:
     request = pb.PlanRequest(prompt="x" * (LIMITS.message_bytes + 1))
     with pytest.raises(grpc.aio.AioRpcError, match="the limit is") as caught:
