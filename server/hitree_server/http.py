@@ -21,7 +21,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from hitree.codec import error_to_wire, from_json, to_json
+from hitree.codec import error_to_wire, from_json, to_json, ungrouped
 from hitree.errors import HiTreeError, InternalError, InvalidInput
 from hitree.v1 import hitree_pb2 as pb
 from hitree_server import inference, openapi, openapi_inference
@@ -201,7 +201,7 @@ async def _chunks(
         place = Place.of(message, request.headers.get(LAST_EVENT_ID))
         async with aclosing(service.streams[operation.name](message, call)) as groups:
             async for group in groups:
-                yield b"".join(framed(event, place.after(event)) for event in group)
+                yield b"".join(framed(event, place.after(event)) for event in ungrouped(group))
 
 
 async def _message(request: Request, message_class: type[_M]) -> _M:

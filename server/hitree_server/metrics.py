@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from contextlib import aclosing, contextmanager
+from contextlib import contextmanager
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
@@ -22,7 +22,7 @@ from hitree.events import Failed, Finished, Points
 
 if TYPE_CHECKING:
     from collections import Counter as Counts
-    from collections.abc import AsyncGenerator, Iterator
+    from collections.abc import Iterator
 
     from hitree.events import DrawEvent
     from hitree_server.engine.stats import Histogram as EngineHistogram
@@ -70,26 +70,33 @@ class Metrics:
         finally:
             self.model_time.labels(name).observe(time.perf_counter() - began)
 
-    async def drawing(
-        self, groups: AsyncGenerator[list[DrawEvent]], began: float
-    ) -> AsyncGenerator[list[DrawEvent]]:
-        """Pass the events of a drawing on and count them; its call ``began`` (perf_counter)."""
-        pointed = False
-        async with aclosing(groups):
-            async for group in groups:
-                if not pointed and any(isinstance(event, Points) for event in group):
-                    pointed = True
-                    self.first_point.observe(time.perf_counter() - began)
-                match group[-1]:
-                    case Finished(reason=reason):
-                        self.finished.labels(reason).inc()
-                    case Failed(error=error):
-                        self.finished.labels(error.reason.lower()).inc()
-                yield group
+    def drawing(self, began: float) -> DrawingCount:
+        """Count a drawing, whose call ``began`` (perf_counter)."""
+        return DrawingCount(self, began)
 
     def render(self) -> bytes:
         """The exposition text, see `CONTENT_TYPE`."""
         return generate_latest(self.registry)
+
+
+class DrawingCount:
+    """What is counted of one drawing while its events go by."""
+
+    def __init__(self, metrics: Metrics, began: float) -> None:
+        self._metrics = metrics
+        self._began = began
+        self._pointed = False
+
+    def take(self, group: list[DrawEvent]) -> None:
+        """Note the next events."""
+        if not self._pointed and any(isinstance(event, Points) for event in group):
+            self._pointed = True
+            self._metrics.first_point.observe(time.perf_counter() - self._began)
+        match group[-1]:
+            case Finished(reason=reason):
+                self._metrics.finished.labels(reason).inc()
+            case Failed(error=error):
+                self._metrics.finished.labels(error.reason.lower()).inc()
 
 
 class EngineCollector(Collector):

@@ -67,6 +67,8 @@ class Trace:
 
     def drawn(self, event: Finished) -> None:
         """Note what the engine tells of a drawing that is done."""
+        if not self._span.is_recording():
+            return
         told = {**vars(event.timings), "strokes": event.strokes, "points": event.points}
         attributes = {f"hitree.{name}": value for name, value in told.items()}
         self._span.add_event("drawn", {"hitree.reason": event.reason, **attributes})

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fakes import FakeClock
+from hitree.codec import ungrouped
 from hitree.errors import EmptyPrompt, HiTreeError, InternalError, Overloaded
 from hitree.v1 import hitree_pb2 as pb
 from hitree_server.calls import Call, observed
@@ -67,7 +68,9 @@ def test_engine_stats_are_read_at_the_scrape() -> None:
 async def test_drawing_is_counted(service: Service) -> None:
     metrics = service.metrics
     request = pb.DrawRequest(prompt="draw a cat")
-    points = [event.points async for group in service.draw(request, CALL) for event in group]
+    points = [
+        event.points async for group in service.draw(request, CALL) for event in ungrouped(group)
+    ]
     assert value(metrics, "finished_total", reason="complete") == 1
     assert value(metrics, "draw_first_point_seconds_count") == 1
     assert value(metrics, "model_seconds_count", model="plan") == 1

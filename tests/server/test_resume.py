@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from hitree.codec import ungrouped
 from hitree.errors import HiTreeError, InvalidInput
 from hitree.v1 import hitree_pb2 as pb
 from hitree_server import sse
@@ -28,7 +29,7 @@ ASK = pb.DrawRequest(prompt="draw a cat", seed=3, temperature=0.5)
 
 
 async def drawn(service: Service, request: pb.DrawRequest) -> list[pb.DrawEvent]:
-    return [event async for group in service.draw(request, CALL) for event in group]
+    return [event async for group in service.draw(request, CALL) for event in ungrouped(group)]
 
 
 def points(told: list[pb.DrawEvent]) -> list[tuple[int, int, int, int, int]]:

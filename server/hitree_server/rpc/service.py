@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
 
+from hitree.codec import ungrouped
 from hitree.errors import HiTreeError
 from hitree.v1 import hitree_pb2 as pb
 from hitree.v1 import hitree_pb2_grpc as pb_grpc
@@ -95,32 +96,20 @@ class HiTreeServicer(pb_grpc.HiTreeServicer):
     async def _stream(
         self,
         method: str,
-        answer: Callable[[_Request, Call], AsyncGenerator[list[_Reply]]],
+        answer: Callable[[_Request, Call], AsyncGenerator[_Reply]],
         request: _Request,
         context: Context,
     ) -> None:
         """Write what ``answer`` yields; a client that leaves cancels this, and so the drawing."""
-        call, told = call_of(context), False
+        call = call_of(context)
         try:
             with observed(method, call, self._service.metrics), admitted(context, self._service):
                 check_read(request)
-                async with aclosing(answer(request, call)) as groups:
-                    async for group in groups:
-                        if not told:
-                            await tell_id(context, call)
-                            told = True
-                        for message in wrapped(group, request):
-                            await _sent(context.write(message))
+                async with aclosing(answer(request, call)) as messages:
+                    whole = isinstance(request, pb.DrawRequest) and request.grouped
+                    await _sent(_written(messages, context, call, whole))
         except HiTreeError as exc:
             await abort(context, exc, call.request_id)
-
-
-def wrapped(group: list[_Reply], request: object) -> list[_Reply] | list[pb.DrawEvent]:
-    """The messages that a group of events goes out in: one, where the caller can unwrap it."""
-    if len(group) > 1 and isinstance(request, pb.DrawRequest) and request.grouped:
-        events = [event for event in group if isinstance(event, pb.DrawEvent)]
-        return [pb.DrawEvent(index=events[0].index, group=pb.EventGroup(events=events))]
-    return group
 
 
 def admitted(context: Context, service: Service) -> AbstractContextManager[str]:
@@ -154,6 +143,22 @@ def _metadata(context: Context) -> defaultdict[str, str]:
 async def tell_id(context: Context, call: Call) -> None:
     """Tell the caller the call's id, before the reply: a refusal tells it by itself, in one go."""
     await _sent(context.send_initial_metadata(((REQUEST_ID, call.request_id),)))
+
+
+async def _written(
+    messages: AsyncGenerator[_Reply], context: Context, call: Call, whole: bool
+) -> None:
+    """Write messages, those that are groups only to callers that can unwrap them (``whole``)."""
+    told = False
+    async for message in messages:
+        if not told:
+            await context.send_initial_metadata(((REQUEST_ID, call.request_id),))
+            told = True
+        if whole or not isinstance(message, pb.DrawEvent):
+            await context.write(message)
+        else:
+            for event in ungrouped(message):
+                await context.write(event)
 
 
 async def _sent(sending: Awaitable[None]) -> None:
