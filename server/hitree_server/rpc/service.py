@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -114,7 +113,7 @@ class HiTreeServicer(pb_grpc.HiTreeServicer):
 
 def admitted(context: Context, service: Service) -> AbstractContextManager[str]:
     """See `hitree_server.access.Access.admitted`."""
-    return service.access.admitted(_metadata(context)[AUTHORIZATION])
+    return service.access.admitted(_sent_along(context, AUTHORIZATION))
 
 
 def check_read(request: object) -> None:
@@ -125,19 +124,21 @@ def check_read(request: object) -> None:
 
 def call_of(context: Context) -> Call:
     """The call behind a context."""
-    metadata = _metadata(context)
+    trace = _sent_along(context, TRACE)
     return Call.of(
         "grpc",
-        request_id=metadata[REQUEST_ID],
+        request_id=_sent_along(context, REQUEST_ID),
         timeout=context.time_remaining(),
-        headers={TRACE: metadata[TRACE]},
+        headers={TRACE: trace} if trace else None,
     )
 
 
-def _metadata(context: Context) -> defaultdict[str, str]:
-    """What the caller sent beside its request; empty where it sent nothing."""
-    sent = context.invocation_metadata() or ()
-    return defaultdict(str, {name: str(value) for name, value in sent})
+def _sent_along(context: Context, wanted: str) -> str:
+    """What the caller sent beside its request under a name; empty where it sent nothing."""
+    for name, value in context.invocation_metadata() or ():
+        if name == wanted:
+            return str(value)
+    return ""
 
 
 async def tell_id(context: Context, call: Call) -> None:
