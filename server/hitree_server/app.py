@@ -41,7 +41,7 @@ LAST_WORDS_SECONDS = 0.5  # for streams that were broken off to tell so
 BACKLOG = 2048
 YOUNG = 50_000  # objects more than were freed, before the collector looks at the young ones
 
-log = logs.logger(__name__)
+log = logs.Logger(__name__)
 
 
 class App:
@@ -148,9 +148,10 @@ class App:
             wait.cancel()
 
     async def _keep_health(self, rpc: RpcServer) -> None:
-        """Keep the gRPC health service telling what the engine is like."""
+        """Keep the health service telling what the engine is like, the log who was refused."""
         while not self.stopping.is_set():
             await rpc.set_ready(self.ready)
+            self.metrics.refusals.tell()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self.stopping.wait(), HEALTH_SECONDS)
 

@@ -19,6 +19,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from hitree.events import Failed, Finished, Points
+from hitree_server.refusals import Refusals
 
 if TYPE_CHECKING:
     from collections import Counter as Counts
@@ -52,6 +53,7 @@ class Metrics:
         self.finished = counter("finished", "Drawings that ended, by reason", "reason")
         self.first_point = seconds("draw_first_point", "From a Draw call to its first point")
         self.model_time = seconds("model", "Time of a model call", "model")
+        self.refusals = Refusals()
         self._engine: EngineCollector | None = None
 
     def watch(self, stats: Stats) -> None:

@@ -120,7 +120,8 @@ class Service:
             yield backend
         finally:
             self._running[backend] -= 1
-            self._running += Counter()  # forgets what has none
+            if not self._running[backend]:
+                del self._running[backend]  # it may have been replaced
             self._ended.set()
 
     def _opened(self) -> Backend:

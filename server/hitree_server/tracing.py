@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from opentelemetry import propagate, trace
+from opentelemetry.context import Context
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from hitree.errors import HiTreeError
@@ -18,18 +19,18 @@ from hitree.errors import HiTreeError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from opentelemetry.context import Context
     from opentelemetry.trace import Span
 
     from hitree.events import Finished
 
 _TRACER = trace.get_tracer("hitree_server")
+_NOBODY = Context()  # names no span
 
 
 class Trace:
     """The spans of one call."""
 
-    def __init__(self, parent: Context | None = None) -> None:
+    def __init__(self, parent: Context = _NOBODY) -> None:
         self._parent = parent
         self._span: Span = trace.INVALID_SPAN
 
