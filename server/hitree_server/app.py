@@ -23,7 +23,7 @@ import uvicorn
 from hitree.errors import HiTreeError, PortBusy
 from hitree_server import logs
 from hitree_server.backend import load
-from hitree_server.http import door
+from hitree_server.http import door, untraced
 from hitree_server.metrics import Metrics
 from hitree_server.rpc.server import RpcServer
 from hitree_server.service import Service
@@ -225,7 +225,7 @@ def settle() -> None:
 def http_server(app: App) -> HttpServer:
     """The HTTP door, ready to serve in this event loop."""
     config = uvicorn.Config(
-        door(app).to_asgi(),
+        untraced(door(app).to_asgi()),
         lifespan="on",
         log_config=None,
         access_log=False,

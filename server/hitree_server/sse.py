@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 HEARTBEAT_SECONDS = 15.0  # of silence, after which a comment tells proxies that the stream lives
 HEARTBEAT = b": still drawing\n\n"
 
+_encode = json.JSONEncoder(separators=(",", ":")).encode
 _EVENT_ID = re.compile(r"(\d{1,6})-(\d{1,6})-(\d{1,6})")
 
 
@@ -117,5 +118,5 @@ class Place:
 
 
 def framed(event: pb.DrawEvent, place: Place) -> bytes:
-    data = json.dumps(to_json(event), separators=(",", ":"))
-    return f"id: {place}\nevent: {event.WhichOneof('event')}\ndata: {data}\n\n".encode()
+    body = to_json(event)
+    return f"id: {place}\nevent: {body['kind']}\ndata: {_encode(body)}\n\n".encode()
