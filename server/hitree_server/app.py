@@ -181,9 +181,19 @@ def serve(
     settings = Settings.of(host=host, grpc_port=port, http_port=http_port, bundle=bundle)
     handler = logs.install(settings)
     try:
-        asyncio.run(_serve(settings))
+        with asyncio.Runner(loop_factory=quick_loop()) as runner:
+            runner.run(_serve(settings))
     finally:
         logs.remove(handler)
+
+
+def quick_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Makes event loops of uvloop, where there is one for the platform; both doors gain by it."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
 
 
 async def _serve(settings: Settings) -> None:
