@@ -91,10 +91,10 @@ def check_tag(text: str, noun: str) -> None:
 
 def check_bundle(choice: pb.BundleChoice, manifest: Manifest) -> None:
     """Refuse a choice of another bundle than the one that is served."""
-    asked, served = (choice.name, choice.version), (manifest.name, manifest.version)
-    if any(want not in ("", have) for want, have in zip(asked, served, strict=True)):
+    name, version = choice.name, choice.version
+    if name not in ("", manifest.name) or version not in ("", manifest.version):
         raise Unimplemented(
-            f"bundle {choice.name!r} {choice.version!r} is not served here; leave the choice out "
+            f"bundle {name!r} {version!r} is not served here; leave the choice out "
             f"or ask for {manifest.name!r} {manifest.version!r}"
         )
 
