@@ -65,12 +65,12 @@ class Call:
 def observed(method: str, call: Call, metrics: Metrics) -> Iterator[None]:
     """Log and count a call; whatever is no `HiTreeError` leaves as `InternalError`."""
     began = time.perf_counter()
-    outcome = "OK"
+    outcome, error = "OK", None
+    call.trace.begin(method, door=call.door, request_id=call.request_id)
     try:
-        with call.trace.call(method, door=call.door, request_id=call.request_id):
-            yield
+        yield
     except HiTreeError as exc:
-        outcome = exc.reason
+        outcome, error = exc.reason, exc
         metrics.rejected.labels(exc.reason).inc()
         raise
     except (asyncio.CancelledError, GeneratorExit):
@@ -82,8 +82,8 @@ def observed(method: str, call: Call, metrics: Metrics) -> Iterator[None]:
         raise internal_error(exc, call) from exc
     finally:
         seconds = time.perf_counter() - began
-        metrics.calls.labels(call.door, method, outcome).inc()
-        metrics.call_time.labels(call.door, method).observe(seconds)
+        call.trace.end(error)
+        metrics.call(call.door, method, outcome, seconds)
         many = outcome in refusals.REASONS
         if many:
             metrics.refusals.add(outcome)

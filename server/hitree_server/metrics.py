@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
+from functools import cache
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
@@ -54,6 +55,12 @@ class Metrics:
         self.first_point = seconds("draw_first_point", "From a Draw call to its first point")
         self.model_time = seconds("model", "Time of a model call", "model")
         self.refusals = Refusals()
+        self._of_calls = cache(  # their labels are looked up once
+            lambda door, method, code: (
+                self.calls.labels(door, method, code),
+                self.call_time.labels(door, method),
+            )
+        )
         self._engine: EngineCollector | None = None
 
     def watch(self, stats: Stats) -> None:
@@ -62,6 +69,12 @@ class Metrics:
             self.registry.unregister(self._engine)
         self._engine = EngineCollector(stats)
         self.registry.register(self._engine)
+
+    def call(self, door: str, method: str, code: str, seconds: float) -> None:
+        """Count a call that took ``seconds``."""
+        calls, times = self._of_calls(door, method, code)
+        calls.inc()
+        times.observe(seconds)
 
     @contextmanager
     def model(self, name: str) -> Iterator[None]:

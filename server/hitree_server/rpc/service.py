@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from hitree_server.service import Service
 
     Context = grpc.aio.ServicerContext[Any, Any]  # Any: messages of either service
+    Sent = dict[str, str | bytes]  # metadata by name
 
 _Request = TypeVar("_Request")
 _Reply = TypeVar("_Reply")
@@ -82,9 +83,10 @@ class HiTreeServicer(pb_grpc.HiTreeServicer):
         request: _Request,
         context: Context,
     ) -> _Reply:
-        call = call_of(context)
+        sent = sent_along(context)
+        call = call_of(context, sent)
         try:
-            with observed(method, call, self._service.metrics), admitted(context, self._service):
+            with observed(method, call, self._service.metrics), admitted(sent, self._service):
                 check_read(request)
                 reply = await answer(request, call)
                 await tell_id(context, call)
@@ -100,9 +102,10 @@ class HiTreeServicer(pb_grpc.HiTreeServicer):
         context: Context,
     ) -> None:
         """Write what ``answer`` yields; a client that leaves cancels this, and so the drawing."""
-        call = call_of(context)
+        sent = sent_along(context)
+        call = call_of(context, sent)
         try:
-            with observed(method, call, self._service.metrics), admitted(context, self._service):
+            with observed(method, call, self._service.metrics), admitted(sent, self._service):
                 check_read(request)
                 async with aclosing(answer(request, call)) as messages:
                     whole = isinstance(request, pb.DrawRequest) and request.grouped
@@ -111,9 +114,9 @@ class HiTreeServicer(pb_grpc.HiTreeServicer):
             await abort(context, exc, call.request_id)
 
 
-def admitted(context: Context, service: Service) -> AbstractContextManager[str]:
+def admitted(sent: Sent, service: Service) -> AbstractContextManager[str]:
     """See `hitree_server.access.Access.admitted`."""
-    return service.access.admitted(_sent_along(context, AUTHORIZATION))
+    return service.access.admitted(str(sent.get(AUTHORIZATION, "")))
 
 
 def check_read(request: object) -> None:
@@ -122,23 +125,19 @@ def check_read(request: object) -> None:
         raise request
 
 
-def call_of(context: Context) -> Call:
+def call_of(context: Context, sent: Sent) -> Call:
     """The call behind a context."""
-    trace = _sent_along(context, TRACE)
     return Call.of(
         "grpc",
-        request_id=_sent_along(context, REQUEST_ID),
+        request_id=str(sent.get(REQUEST_ID, "")),
         timeout=context.time_remaining(),
-        headers={TRACE: trace} if trace else None,
+        headers={TRACE: str(sent[TRACE])} if TRACE in sent else None,
     )
 
 
-def _sent_along(context: Context, wanted: str) -> str:
-    """What the caller sent beside its request under a name; empty where it sent nothing."""
-    for name, value in context.invocation_metadata() or ():
-        if name == wanted:
-            return str(value)
-    return ""
+def sent_along(context: Context) -> Sent:
+    """What the caller sent beside its request; gRPC makes it anew whenever it is asked."""
+    return dict(context.invocation_metadata() or ())
 
 
 async def tell_id(context: Context, call: Call) -> None:
