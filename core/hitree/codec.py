@@ -6,22 +6,27 @@ Messages to JSON and back are here too (`to_json`, `from_json`, from `hitree.jso
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, fields
-from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hitree import events
 from hitree.drawing import Drawing, as_stroke
-from hitree.errors import HiTreeError, InternalError, InvalidDrawing, InvalidPlan, from_reason
+from hitree.errors import (
+    EmptyDrawing,
+    HiTreeError,
+    InternalError,
+    InvalidDrawing,
+    InvalidPlan,
+    from_reason,
+)
 from hitree.jsonwire import from_json, to_json
-from hitree.stroke5 import from_grid, to_grid
+from hitree.stroke5 import GRID, from_grid, to_grid
 from hitree.tree import Node, Plan, build
 from hitree.v1 import hitree_pb2 as pb
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from hitree.drawing import Stroke
 
@@ -33,9 +38,11 @@ __all__ = [
     "event_from_wire",
     "event_to_wire",
     "from_json",
+    "group_to_wire",
     "plan_from_wire",
     "plan_to_wire",
     "to_json",
+    "ungrouped",
 ]
 
 _REASONS: dict[events.FinishReason, pb.FinishReason.ValueType] = {
@@ -43,9 +50,6 @@ _REASONS: dict[events.FinishReason, pb.FinishReason.ValueType] = {
     "max_points": pb.FINISH_REASON_MAX_POINTS,
 }
 _REASON_WORDS = {number: word for word, number in _REASONS.items()}
-
-# Events whose fields are named and typed as on the wire.
-_FlatEvent = events.Started | events.NodeStarted | events.StrokeFinished | events.NodeFinished
 
 
 def drawing_to_wire(drawing: Drawing, key_id: str = "") -> pb.Drawing:
@@ -70,12 +74,9 @@ def drawing_from_wire(message: pb.Drawing) -> Drawing:
 
 def plan_to_wire(plan: Plan) -> pb.Plan:
     """Flatten a plan to its nodes in preorder."""
-    return pb.Plan(
-        prompt=plan.prompt,
-        subject=plan.subject,
-        confidence=plan.confidence,
-        nodes=map(_node_to_wire, plan.nodes),
-    )
+    message = pb.Plan()
+    _fill_plan(message, plan)
+    return message
 
 
 def plan_from_wire(message: pb.Plan) -> Plan:
@@ -91,18 +92,26 @@ def plan_from_wire(message: pb.Plan) -> Plan:
 
 
 def event_to_wire(event: events.DrawEvent, index: int) -> pb.DrawEvent:
-    """Wrap an event as number ``index`` of its stream."""
-    match event:
-        case events.PlanMade():
-            return pb.DrawEvent(index=index, plan=plan_to_wire(event.plan))
-        case events.Points():
-            return pb.DrawEvent(index=index, points=_points_to_wire(event))
-        case events.Finished():
-            return pb.DrawEvent(index=index, finished=_finished_to_wire(event))
-        case events.Failed():
-            return pb.DrawEvent(index=index, error=error_to_wire(event.error))
-        case _:
-            return _flat_to_wire(event, index)
+    """Wrap an event as number ``index`` of its stream; its points are finite."""
+    message = pb.DrawEvent()
+    _fill_event(message, event, index)
+    return message
+
+
+def group_to_wire(group: Sequence[events.DrawEvent], first: int) -> pb.DrawEvent:
+    """Wrap events that come together, the first as number ``first``; a single one as itself."""
+    if len(group) == 1:
+        return event_to_wire(group[0], first)
+    message = pb.DrawEvent(index=first)
+    members = message.group.events
+    for index, event in enumerate(group, first):
+        _fill_event(members.add(), event, index)
+    return message
+
+
+def ungrouped(message: pb.DrawEvent) -> Sequence[pb.DrawEvent]:
+    """The events of a message, one or a group."""
+    return message.group.events if message.HasField("group") else (message,)
 
 
 def event_from_wire(message: pb.DrawEvent) -> events.DrawEvent:
@@ -112,10 +121,10 @@ def event_from_wire(message: pb.DrawEvent) -> events.DrawEvent:
         InternalError: the event is empty or of a kind that this version does not know.
         InvalidDrawing, InvalidPlan: what it carries does not fit together.
     """
-    kind = message.WhichOneof("event")
-    if kind not in _FROM_WIRE:
+    read = _FROM_WIRE.get(message.WhichOneof("event"))
+    if read is None:
         raise InternalError("the stream sent an event of an unknown kind; install a newer hitree")
-    return _FROM_WIRE[kind](message)
+    return read(message)
 
 
 def error_to_wire(error: HiTreeError) -> pb.Error:
@@ -151,15 +160,18 @@ def _positions(message: pb.Stroke | pb.Points, noun: str) -> Stroke:
     return from_grid(np.array([xs, ys], np.int32).T)
 
 
-def _node_to_wire(node: Node) -> pb.Node:
-    return pb.Node(
-        id=node.id,
-        parent=node.parent,
-        text=node.text,
-        start=node.start,
-        end=node.end,
-        score=node.score,
-    )
+def _fill_plan(message: pb.Plan, plan: Plan) -> None:
+    message.prompt, message.subject = plan.prompt, plan.subject
+    message.confidence = plan.confidence
+    for node in plan.nodes:
+        message.nodes.add(
+            id=node.id,
+            parent=node.parent,
+            text=node.text,
+            start=node.start,
+            end=node.end,
+            score=node.score,
+        )
 
 
 def _node_from_wire(node: pb.Node) -> Node:
@@ -175,67 +187,118 @@ def _node_from_wire(node: pb.Node) -> Node:
     )
 
 
-def _flat_to_wire(event: _FlatEvent, index: int) -> pb.DrawEvent:
-    message = pb.DrawEvent(index=index)
-    body = getattr(message, event.kind)
-    body.SetInParent()  # also where every field has its default
-    for field in fields(event):
-        if field.name != "kind":
-            setattr(body, field.name, getattr(event, field.name))
-    return message
+def _fill_event(message: pb.DrawEvent, event: events.DrawEvent, index: int) -> None:
+    """Write an event where it belongs: a stream makes thousands, so that none is copied."""
+    message.index = index
+    match event:
+        case events.Points():
+            _fill_points(message.points, event)
+        case events.StrokeFinished():
+            lifted = message.stroke_finished
+            lifted.stroke, lifted.node = event.stroke, event.node
+        case events.NodeStarted():
+            begun = message.node_started
+            begun.node, begun.text = event.node, event.text
+        case events.NodeFinished():
+            done = message.node_finished
+            done.node, done.start, done.end = event.node, event.start, event.end
+        case events.Started():
+            _fill_started(message.started, event)
+        case events.PlanMade():
+            _fill_plan(message.plan, event.plan)
+        case events.Finished():
+            _fill_finished(message.finished, event)
+        case _:
+            message.error.CopyFrom(error_to_wire(event.error))
 
 
-def _flat_from_wire(cls: type[_FlatEvent], message: pb.DrawEvent) -> _FlatEvent:
-    body = getattr(message, cls.kind)
-    return cls(**{f.name: getattr(body, f.name) for f in fields(cls) if f.name != "kind"})
+def _fill_points(message: pb.Points, event: events.Points) -> None:
+    # Mostly a few points: plain numbers are cheaper than arrays of them.
+    xs, ys = event.points.T.tolist()
+    message.xs.extend([round(GRID * x) for x in xs])
+    message.ys.extend([round(GRID * y) for y in ys])
+    message.t_ms.extend(event.t_ms)
+    message.stroke, message.node = event.stroke, event.node
 
 
-def _points_to_wire(event: events.Points) -> pb.Points:
-    steps = to_grid(event.points)
-    return pb.Points(
-        xs=steps[:, 0].tolist(),
-        ys=steps[:, 1].tolist(),
-        t_ms=event.t_ms,
-        stroke=event.stroke,
-        node=event.node,
+def _fill_started(message: pb.Started, event: events.Started) -> None:
+    message.request_id, message.subject = event.request_id, event.subject
+    message.seed, message.model_version = event.seed, event.model_version
+    message.frame = event.frame
+    message.replayed, message.candidate = event.replayed, event.candidate
+
+
+def _fill_finished(message: pb.Finished, event: events.Finished) -> None:
+    message.reason = _REASONS[event.reason]
+    message.strokes, message.points = event.strokes, event.points
+    told, timings = event.timings, message.timings
+    timings.queued_ms, timings.first_point_ms = told.queued_ms, told.first_point_ms
+    timings.total_ms = told.total_ms
+
+
+def _started_from_wire(message: pb.DrawEvent) -> events.Started:
+    body = message.started
+    return events.Started(
+        body.request_id,
+        body.subject,
+        body.seed,
+        body.model_version,
+        frame=body.frame,
+        replayed=body.replayed,
+        candidate=body.candidate,
     )
+
+
+def _plan_made_from_wire(message: pb.DrawEvent) -> events.PlanMade:
+    return events.PlanMade(plan_from_wire(message.plan))
+
+
+def _node_started_from_wire(message: pb.DrawEvent) -> events.NodeStarted:
+    body = message.node_started
+    return events.NodeStarted(body.node, body.text)
 
 
 def _points_from_wire(message: pb.DrawEvent) -> events.Points:
-    body = message.points
-    noun = f"event {message.index}"
-    points = as_stroke(_positions(body, noun), noun)
-    if len(body.t_ms) != len(points):
-        raise InvalidDrawing(f"{noun} has {len(points)} points and {len(body.t_ms)} times")
-    return events.Points(points, tuple(body.t_ms), body.stroke, body.node)
+    body, t_ms = message.points, tuple(message.points.t_ms)
+    points = _positions(body, f"event {message.index}")
+    if len(points) == 0:
+        raise EmptyDrawing(f"event {message.index} has no points")
+    if len(t_ms) != len(points):
+        raise InvalidDrawing(
+            f"event {message.index} has {len(points)} points and {len(t_ms)} times"
+        )
+    return events.Points(points, t_ms, body.stroke, body.node)
 
 
-def _finished_to_wire(event: events.Finished) -> pb.Finished:
-    return pb.Finished(
-        reason=_REASONS[event.reason],
-        strokes=event.strokes,
-        points=event.points,
-        timings=pb.Timings(**asdict(event.timings)),
-    )
+def _stroke_finished_from_wire(message: pb.DrawEvent) -> events.StrokeFinished:
+    body = message.stroke_finished
+    return events.StrokeFinished(body.stroke, body.node)
+
+
+def _node_finished_from_wire(message: pb.DrawEvent) -> events.NodeFinished:
+    body = message.node_finished
+    return events.NodeFinished(body.node, body.start, body.end)
 
 
 def _finished_from_wire(message: pb.DrawEvent) -> events.Finished:
-    body = message.finished
+    body, told = message.finished, message.finished.timings
     if body.reason not in _REASON_WORDS:
         raise InternalError(f"the stream finished for the unknown reason {body.reason}")
-    timings = events.Timings(
-        body.timings.queued_ms, body.timings.first_point_ms, body.timings.total_ms
-    )
+    timings = events.Timings(told.queued_ms, told.first_point_ms, told.total_ms)
     return events.Finished(_REASON_WORDS[body.reason], body.strokes, body.points, timings)
 
 
-_FROM_WIRE: dict[str, Callable[[pb.DrawEvent], events.DrawEvent]] = {
-    "started": partial(_flat_from_wire, events.Started),
-    "plan": lambda message: events.PlanMade(plan_from_wire(message.plan)),
-    "node_started": partial(_flat_from_wire, events.NodeStarted),
+def _failed_from_wire(message: pb.DrawEvent) -> events.Failed:
+    return events.Failed(error_from_wire(message.error))
+
+
+_FROM_WIRE: dict[str | None, Callable[[pb.DrawEvent], events.DrawEvent]] = {
+    "started": _started_from_wire,
+    "plan": _plan_made_from_wire,
+    "node_started": _node_started_from_wire,
     "points": _points_from_wire,
-    "stroke_finished": partial(_flat_from_wire, events.StrokeFinished),
-    "node_finished": partial(_flat_from_wire, events.NodeFinished),
+    "stroke_finished": _stroke_finished_from_wire,
+    "node_finished": _node_finished_from_wire,
     "finished": _finished_from_wire,
-    "error": lambda message: events.Failed(error_from_wire(message.error)),
+    "error": _failed_from_wire,
 }

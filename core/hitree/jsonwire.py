@@ -8,12 +8,22 @@ of the dataclasses in `hitree.events`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, MutableMapping, MutableSequence
-from typing import TYPE_CHECKING, Any, TypeVar, cast  # Any: JSON, and fields known only at run time
+from dataclasses import dataclass
+from functools import cache
+from typing import (  # Any: JSON, and fields known only at run time
+    TYPE_CHECKING,
+    Any,
+    Literal,
+    TypeVar,
+    cast,
+)
 
 import numpy as np
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
 
 from hitree.drawing import as_stroke
 from hitree.errors import InvalidDrawing, InvalidInput, NotFinite, NotText, UnknownField
@@ -23,16 +33,19 @@ from hitree.v1 import hitree_pb2 as pb
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from google.protobuf.descriptor import Descriptor, EnumDescriptor, OneofDescriptor
+    from google.protobuf.descriptor import Descriptor, EnumDescriptor
 
 _M = TypeVar("_M", bound=Message)
 
+_STROKE = pb.Stroke.DESCRIPTOR.full_name
+_COORDINATES = ("xs", "ys")  # of strokes and points, whose JSON are pairs
 _NESTED = ("plan", "error")  # events whose message is a field of its own, not spread out
 _RANGES = {
     FieldDescriptor.CPPTYPE_INT32: (-(2**31), 2**31 - 1),
     FieldDescriptor.CPPTYPE_UINT32: (0, 2**32 - 1),
     FieldDescriptor.CPPTYPE_UINT64: (0, 2**64 - 1),
 }
+_SURROGATES = re.compile("[\ud800-\udfff]")
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
@@ -40,12 +53,14 @@ def to_json(message: Message) -> dict[str, Any]:
     """Turn a message into a JSON object; `from_json` is the inverse."""
     if isinstance(message, pb.DrawEvent):
         return _event_to_json(message)
-    values = {}
-    if isinstance(message, pb.Points):
-        values["points"] = _pairs(message)
-    for field in _fields(message).values():
-        if field.name not in ("xs", "ys") and not _left_out(message, field):
-            values[field.name] = _field_to_json(message, field)
+    values: dict[str, Any] = {"points": _pairs(message)} if isinstance(message, pb.Points) else {}
+    for name, field in _fields(message.DESCRIPTOR).items():
+        if name in _COORDINATES:
+            continue
+        if not field.optional or message.HasField(name):
+            values[name] = field.write(getattr(message, name))
+        elif not field.left_out:
+            values[name] = None
     return values
 
 
@@ -72,44 +87,56 @@ def _event_to_json(event: pb.DrawEvent) -> dict[str, Any]:
     return {"index": event.index, "kind": kind, **({kind: body} if kind in _NESTED else body)}
 
 
-def _fields(message: Message) -> dict[str, FieldDescriptor]:
+@dataclass(frozen=True, slots=True)
+class _Field:
+    """A field of a message, and how it is written: looked up once, used for every message."""
+
+    descriptor: FieldDescriptor
+    shape: Literal["map", "list", "message", "value"]
+    optional: bool  # it may be unset
+    choice: str | None  # the oneof that it is a member of
+    write: Callable[[Any], Any]  # its value as JSON
+
+    @property
+    def left_out(self) -> bool:
+        """Whether it is left out when it is unset: messages and members of a choice."""
+        return self.shape == "message" or self.choice is not None
+
+
+@cache
+def _fields(kind: Descriptor) -> dict[str, _Field]:
     """The fields of a message by name."""
-    return {field.name: field for field in cast("list[FieldDescriptor]", message.DESCRIPTOR.fields)}
+    empty = GetMessageClass(kind)()
+    found = cast("list[FieldDescriptor]", kind.fields)
+    return {field.name: _field(field, getattr(empty, field.name)) for field in found}
 
 
-def _left_out(message: Message, field: FieldDescriptor) -> bool:
-    """Whether an unset field is left out: messages and members of a choice."""
-    if not field.has_presence or message.HasField(field.name):
-        return False
-    return field.message_type is not None or _choice(field) is not None
+def _field(field: FieldDescriptor, unset: object) -> _Field:
+    """What there is to know of a field, whose value is ``unset`` in an empty message."""
+    write, oneof = _writer(field), field.containing_oneof
+    # Protobuf makes up a oneof of one for each ``optional``.
+    choice = oneof.name if oneof is not None and len(oneof.fields) > 1 else None
+    if isinstance(unset, MutableMapping):
+        return _Field(field, "map", False, None, lambda value: dict(sorted(value.items())))
+    if isinstance(unset, MutableSequence):
+        plain = write is _same
+        return _Field(field, "list", False, None, list if plain else lambda v: list(map(write, v)))
+    shape: Literal["message", "value"] = "message" if isinstance(unset, Message) else "value"
+    return _Field(field, shape, field.has_presence, choice, write)
 
 
-def _choice(field: FieldDescriptor) -> OneofDescriptor | None:
-    """The oneof of a field; None for those that protobuf makes up for ``optional``."""
-    oneof = field.containing_oneof
-    return oneof if oneof is not None and len(oneof.fields) > 1 else None
-
-
-def _field_to_json(message: Message, field: FieldDescriptor) -> Any:
-    if field.has_presence and not message.HasField(field.name):
-        return None
-    value = getattr(message, field.name)
-    if isinstance(value, MutableMapping):
-        return {key: value[key] for key in sorted(value)}
-    if isinstance(value, MutableSequence):
-        return [_value_to_json(item, field) for item in value]
-    return _value_to_json(value, field)
-
-
-def _value_to_json(value: Any, field: FieldDescriptor) -> Any:
-    if isinstance(value, pb.Stroke):
-        return _pairs(value)
-    if isinstance(value, Message):
-        return to_json(value)
+def _writer(field: FieldDescriptor) -> Callable[[Any], Any]:
+    """How one value of a field is written."""
+    if field.message_type is not None:
+        return _pairs if field.message_type.full_name == _STROKE else to_json
     if field.enum_type is not None:
-        return _enum_words(field.enum_type).get(value)
+        return _enum_words(field.enum_type).get
     if field.cpp_type == FieldDescriptor.CPPTYPE_FLOAT:
-        return float(str(np.float32(value)))  # the shortest number that gives the same float32
+        return lambda value: float(str(np.float32(value)))  # the shortest that gives the float32
+    return _same
+
+
+def _same(value: Any) -> Any:
     return value
 
 
@@ -135,7 +162,7 @@ class _Reader:
         if isinstance(message, pb.Stroke):
             _fill_points(message, value, path)
             return
-        if not isinstance(value, Mapping):
+        if not isinstance(value, dict | Mapping):  # a dict is told sooner
             raise _wrong(path, "an object", value)
         if isinstance(message, pb.DrawEvent):
             self._fill_event(message, dict(value), path)
@@ -143,12 +170,13 @@ class _Reader:
             self._fill_fields(message, value, path)
 
     def _fill_event(self, message: pb.DrawEvent, body: dict[str, Any], path: str) -> None:
-        kinds = [name for name in _fields(message) if name != "index"]
+        fields = _fields(message.DESCRIPTOR)
+        kinds = [name for name in fields if name != "index"]
         kind = body.pop("kind", None)
         if kind not in kinds:
             raise InvalidInput(f"the event's kind is {kind!r}; expected one of {', '.join(kinds)}")
-        index = _fields(message)["index"]
-        message.index = _integer(body.pop("index", 0), index, _join(path, "index"))
+        index = body.pop("index", 0)
+        message.index = _integer(index, fields["index"].descriptor, _join(path, "index"))
         getattr(message, kind).SetInParent()
         if kind in _NESTED:
             self._fill_fields(message, body, path)
@@ -156,7 +184,7 @@ class _Reader:
             self.fill(getattr(message, kind), body, path)
 
     def _fill_fields(self, message: Message, value: Mapping[str, Any], path: str) -> None:
-        fields = _fields(message)
+        fields = _fields(message.DESCRIPTOR)
         points = isinstance(message, pb.Points)
         allowed = fields.keys() ^ {"xs", "ys", "points"} if points else fields.keys()
         for name, item in value.items():
@@ -176,20 +204,21 @@ class _Reader:
                 details={"field": path, "allowed": names},
             )
 
-    def _fill_field(self, message: Message, field: FieldDescriptor, value: Any, path: str) -> None:
-        if value is None and field.has_presence:
+    def _fill_field(self, message: Message, field: _Field, value: Any, path: str) -> None:
+        if value is None and field.optional:
             return
-        _check_choice(message, field)
-        current = getattr(message, field.name)
-        if isinstance(current, MutableMapping):
-            _fill_map(current, field, value, path)
-        elif isinstance(current, MutableSequence):
-            self._fill_list(current, field, value, path)
-        elif isinstance(current, Message):
-            current.SetInParent()
-            self.fill(current, value, path)
+        name = field.descriptor.name
+        if field.choice is not None:
+            _check_choice(message, field.choice, name)
+        if field.shape == "value":
+            setattr(message, name, _scalar(value, field.descriptor, path))
+        elif field.shape == "map":
+            _fill_map(getattr(message, name), field.descriptor, value, path)
+        elif field.shape == "list":
+            self._fill_list(getattr(message, name), field.descriptor, value, path)
         else:
-            setattr(message, field.name, _scalar(value, field, path))
+            getattr(message, name).SetInParent()
+            self.fill(getattr(message, name), value, path)
 
     def _fill_list(
         self, items: MutableSequence[Any], field: FieldDescriptor, value: object, path: str
@@ -226,11 +255,10 @@ def _fill_map(
         items[_text(key, value_field, path)] = _scalar(item, value_field, _join(path, str(key)))
 
 
-def _check_choice(message: Message, field: FieldDescriptor) -> None:
-    choice = _choice(field)
-    taken = message.WhichOneof(choice.name) if choice is not None else None
-    if taken not in (None, field.name):
-        raise InvalidInput(f"{taken} and {field.name} exclude each other; send one of them")
+def _check_choice(message: Message, choice: str, name: str) -> None:
+    taken = message.WhichOneof(choice)
+    if taken not in (None, name):
+        raise InvalidInput(f"{taken} and {name} exclude each other; send one of them")
 
 
 def _join(path: str, name: str) -> str:
@@ -278,7 +306,7 @@ def _flag(value: object, field: FieldDescriptor, path: str) -> bool:  # noqa: AR
 def _text(value: object, field: FieldDescriptor, path: str) -> str:  # noqa: ARG001  # one of _SCALARS
     if not isinstance(value, str):
         raise NotText(f"{path} is of type {type(value).__name__}; send text")
-    if any("\ud800" <= character <= "\udfff" for character in value):
+    if _SURROGATES.search(value):
         raise NotText(f"{path} holds half a surrogate pair; send valid Unicode")
     return value
 

@@ -50,7 +50,7 @@ def to_grid(values: NDArray[np.floating], noun: str = "the drawing") -> NDArray[
 
 def from_grid(steps: NDArray[np.integer]) -> NDArray[np.float32]:
     """Turn counts of grid steps back into units; same shape."""
-    return (np.asarray(steps) / GRID).astype(np.float32)
+    return np.asarray(steps, np.float32) / np.float32(GRID)
 
 
 def to_rows(drawing: Drawing, *, end: bool = True) -> Rows:

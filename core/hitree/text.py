@@ -64,17 +64,22 @@ def check_text(value: object, noun: str = "prompt") -> str:
             f"the {noun} has {len(text)} characters, the limit is {LIMITS.text_characters}; "
             "shorten it"
         )
+    if not text.isprintable():
+        _check_characters(text, noun)
+    if not normalise(text):
+        raise EmptyPrompt(
+            f'the {noun} holds no words; write what to draw, for instance "draw a flamingo"'
+        )
+    return text
+
+
+def _check_characters(text: str, noun: str) -> None:
     for at, character in enumerate(text):
         if unicodedata.category(character) in ("Cc", "Cs") and character not in _BLANKS:
             raise NotText(
                 f"the {noun} holds the control character U+{ord(character):04X} at {at}; "
                 "send plain text"
             )
-    if not normalise(text):
-        raise EmptyPrompt(
-            f'the {noun} holds no words; write what to draw, for instance "draw a flamingo"'
-        )
-    return text
 
 
 @dataclass(frozen=True)

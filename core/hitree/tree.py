@@ -105,7 +105,8 @@ def build(nodes: list[Node]) -> Node:
     _check_order(nodes)
     children: list[list[Node]] = [[] for _ in nodes]
     for node in reversed(nodes):
-        linked = replace(node, children=tuple(reversed(children[node.id])))
+        below = tuple(reversed(children[node.id]))
+        linked = Node(node.id, node.parent, node.text, node.start, node.end, node.score, below)
         _check_spans(linked)
         if node.parent is None:
             return linked

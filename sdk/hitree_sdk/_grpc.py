@@ -12,13 +12,14 @@ from google.rpc.error_details_pb2 import (  # type: ignore[import-untyped]  # it
 )
 from grpc_status import rpc_status  # type: ignore[import-untyped]  # it has no stubs
 
+from hitree.codec import ungrouped
 from hitree.errors import BY_GRPC_CODE, BY_REASON, HiTreeError, InternalError, Unavailable
 from hitree.v1 import hitree_pb2 as pb
 from hitree.v1.hitree_pb2_grpc import HiTreeStub
 from hitree_sdk import _tracing
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Iterator
+    from collections.abc import AsyncIterator, Iterator
 
     from google.protobuf.message import Message
 
@@ -133,11 +134,6 @@ def grouped(request: Message) -> Message:
     asked.CopyFrom(request)
     asked.grouped = True
     return asked
-
-
-def ungrouped(message: pb.DrawEvent) -> Iterable[pb.DrawEvent]:
-    """The events of a message, one or a group."""
-    return message.group.events if message.HasField("group") else (message,)
 
 
 def _async_channel(config: Config) -> grpc.aio.Channel:

@@ -10,8 +10,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from hitree.errors import HiTreeError, InternalError, Overloaded
-from hitree_server.logs import logger
+from hitree.errors import HiTreeError, InternalError
+from hitree_server import refusals
+from hitree_server.logs import Logger
 from hitree_server.tracing import Trace
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 Door = Literal["grpc", "http", "embedded"]
 
-log = logger(__name__)
+log = Logger(__name__)
 
 LONGEST = 30 * 24 * 3600.0  # seconds that a call may take: threads cannot wait for any length
 
@@ -53,7 +54,7 @@ class Call:
         if not _REQUEST_ID.fullmatch(request_id):
             request_id = f"{random.getrandbits(128):032x}"  # no secret, so no system call
         deadline = None if timeout is None else time.monotonic() + min(timeout, LONGEST)
-        return cls(request_id, deadline, door, Trace.of(headers or {}))
+        return cls(request_id, deadline, door, Trace.of(headers) if headers else Trace())
 
     def remaining(self) -> float | None:
         """Seconds until the deadline, at least 0; None where there is none."""
@@ -64,12 +65,12 @@ class Call:
 def observed(method: str, call: Call, metrics: Metrics) -> Iterator[None]:
     """Log and count a call; whatever is no `HiTreeError` leaves as `InternalError`."""
     began = time.perf_counter()
-    outcome = "OK"
+    outcome, error = "OK", None
+    call.trace.begin(method, door=call.door, request_id=call.request_id)
     try:
-        with call.trace.call(method, door=call.door, request_id=call.request_id):
-            yield
+        yield
     except HiTreeError as exc:
-        outcome = exc.reason
+        outcome, error = exc.reason, exc
         metrics.rejected.labels(exc.reason).inc()
         raise
     except (asyncio.CancelledError, GeneratorExit):
@@ -81,10 +82,12 @@ def observed(method: str, call: Call, metrics: Metrics) -> Iterator[None]:
         raise internal_error(exc, call) from exc
     finally:
         seconds = time.perf_counter() - began
-        metrics.calls.labels(call.door, method, outcome).inc()
-        metrics.call_time.labels(call.door, method).observe(seconds)
-        # Under overload lines would cost more than refusals: those are counted.
-        tell = log.debug if outcome == Overloaded.reason else log.info
+        call.trace.end(error)
+        metrics.call(call.door, method, outcome, seconds)
+        many = outcome in refusals.REASONS
+        if many:
+            metrics.refusals.add(outcome)
+        tell = log.debug if many else log.info
         tell(
             "call",
             door=call.door,

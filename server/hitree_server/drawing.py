@@ -99,15 +99,15 @@ async def draw(job: Job, backend: Backend, workers: Workers) -> AsyncGenerator[l
     Raises:
         Overloaded: the engine's queue is full; nothing was yielded.
     """
-    ask = job.ask
+    ask, leaves = job.ask, job.plan.leaves
     # A candidate that was chosen once is not chosen again.
     candidates = range(ask.candidates) if not ask.held else (ask.held.candidate,)
     with _submitted(job, backend, candidates) as streams:
         if len(streams) == 1:
             started = _started(job, backend, candidates[0], replayed=ask.candidates > 1)
             yield [started, PlanMade(job.plan)]
-            async for group in streams[0].groups():
-                news = [tell(e, job.plan.leaves) for e in group if not _is_held(e, ask)]
+            while group := await streams[0].group():
+                news = [tell(e, leaves) for e in group if not _is_held(e, ask)]
                 if news:
                     yield news
             return
@@ -115,7 +115,7 @@ async def draw(job: Job, backend: Backend, workers: Workers) -> AsyncGenerator[l
         ranking = _ranking(job, drawn, backend.models)
         best = await workers.run("rank", job.call, ranking, accepted=True)
         yield [_started(job, backend, best, replayed=True), PlanMade(job.plan)]
-        yield [tell(event, job.plan.leaves) for event in drawn[best]]
+        yield [tell(event, leaves) for event in drawn[best]]
 
 
 def tell(event: EngineEvent, leaves: tuple[Node, ...]) -> DrawEvent:

@@ -2,7 +2,7 @@
 
 BentoML's own endpoints cannot give our error body or refuse unknown fields, and swallow errors in
 the middle of a stream; so the endpoints are a Starlette application inside the BentoML service,
-which brings health, tracing and its tooling.
+which brings health and its tooling.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from opentelemetry.instrumentation.utils import suppress_http_instrumentation
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -21,7 +22,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from hitree.codec import error_to_wire, from_json, to_json
+from hitree.codec import error_to_wire, from_json, to_json, ungrouped
 from hitree.errors import HiTreeError, InternalError, InvalidInput
 from hitree.v1 import hitree_pb2 as pb
 from hitree_server import inference, openapi, openapi_inference
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
 
     from google.protobuf.message import Message
     from starlette.requests import Request
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
     from hitree_server.app import App
     from hitree_server.calls import Call
@@ -122,6 +124,16 @@ def door(app: App) -> Any:
         metrics={"enabled": False},  # ours are at /metrics
         logging={"access": {"enabled": False}},  # calls are logged by `observed`
     )
+
+
+def untraced(door: ASGIApp) -> ASGIApp:
+    """The door without BentoML's spans, one for every chunk, which go nowhere; ours are enough."""
+
+    async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+        with suppress_http_instrumentation():
+            await door(scope, receive, send)
+
+    return serve
 
 
 def endpoints(service: Service, origins: Sequence[str] = ()) -> Starlette:
@@ -204,7 +216,7 @@ async def _chunks(
         place = Place.of(message, request.headers.get(LAST_EVENT_ID))
         async with aclosing(service.streams[operation.name](message, call)) as groups:
             async for group in groups:
-                yield b"".join(framed(event, place.after(event)) for event in group)
+                yield b"".join(framed(event, place.after(event)) for event in ungrouped(group))
 
 
 async def _message(request: Request, message_class: type[_M]) -> _M:

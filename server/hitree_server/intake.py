@@ -15,7 +15,7 @@ from hitree.errors import InvalidInput, InvalidPlan, Unimplemented, UnknownBundl
 from hitree.limits import LIMITS
 from hitree.parse import PARSER
 from hitree.text import check_text
-from hitree.tree import Plan, build
+from hitree.tree import Node, Plan, build
 from hitree.v1 import hitree_pb2 as pb
 from hitree_server.resume import Held, held
 
@@ -187,10 +187,10 @@ def _plan(message: pb.Plan) -> Plan:
     check_tag(message.prompt, "plan's prompt")
     plan = plan_from_wire(message)
     nodes = [
-        replace(node, text=check_text(node.text, f"instruction of node {node.id}"))
-        for node in plan.nodes
+        Node(n.id, n.parent, check_text(n.text, f"instruction of node {n.id}"), score=n.score)
+        for n in plan.nodes
     ]
-    return replace(plan, root=build([replace(node, start=None, end=None) for node in nodes]))
+    return replace(plan, root=build(nodes))
 
 
 def _held(request: pb.DrawRequest, plan: Plan | None, canvas: Drawing | None) -> Held | None:

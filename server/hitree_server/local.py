@@ -13,6 +13,7 @@ import threading
 from contextlib import aclosing, contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
+from hitree.codec import ungrouped
 from hitree.errors import Unavailable, Unimplemented
 from hitree_server.backend import load_all
 from hitree_server.calls import Call, observed
@@ -76,7 +77,7 @@ class Home:
                     raise Unimplemented(f"there is no stream {method}")
                 async with aclosing(answer(request, call)) as groups:
                     async for group in groups:
-                        for event in group:
+                        for event in ungrouped(group):
                             put(event)
         finally:
             put(None)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from contextlib import aclosing, contextmanager
+from contextlib import contextmanager
+from functools import cache
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
@@ -19,10 +20,11 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from hitree.events import Failed, Finished, Points
+from hitree_server.refusals import Refusals
 
 if TYPE_CHECKING:
     from collections import Counter as Counts
-    from collections.abc import AsyncGenerator, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from hitree.events import DrawEvent
     from hitree_server.engine.stats import Histogram as EngineHistogram
@@ -53,6 +55,13 @@ class Metrics:
         self.finished = counter("finished", "Drawings that ended, by reason", "reason")
         self.first_point = seconds("draw_first_point", "From a Draw call to its first point")
         self.model_time = seconds("model", "Time of a model call", "model")
+        self.refusals = Refusals()
+        self._of_calls = cache(  # their labels are looked up once
+            lambda door, method, code: (
+                self.calls.labels(door, method, code),
+                self.call_time.labels(door, method),
+            )
+        )
         self._engines: EngineCollector | None = None
 
     def watch(self, engines: Mapping[str, Stats]) -> None:
@@ -61,6 +70,12 @@ class Metrics:
             self.registry.unregister(self._engines)
         self._engines = EngineCollector(engines)
         self.registry.register(self._engines)
+
+    def call(self, door: str, method: str, code: str, seconds: float) -> None:
+        """Count a call that took ``seconds``."""
+        calls, times = self._of_calls(door, method, code)
+        calls.inc()
+        times.observe(seconds)
 
     @contextmanager
     def model(self, name: str) -> Iterator[None]:
@@ -71,26 +86,33 @@ class Metrics:
         finally:
             self.model_time.labels(name).observe(time.perf_counter() - began)
 
-    async def drawing(
-        self, groups: AsyncGenerator[list[DrawEvent]], began: float
-    ) -> AsyncGenerator[list[DrawEvent]]:
-        """Pass the events of a drawing on and count them; its call ``began`` (perf_counter)."""
-        pointed = False
-        async with aclosing(groups):
-            async for group in groups:
-                if not pointed and any(isinstance(event, Points) for event in group):
-                    pointed = True
-                    self.first_point.observe(time.perf_counter() - began)
-                match group[-1]:
-                    case Finished(reason=reason):
-                        self.finished.labels(reason).inc()
-                    case Failed(error=error):
-                        self.finished.labels(error.reason.lower()).inc()
-                yield group
+    def drawing(self, began: float) -> DrawingCount:
+        """Count a drawing, whose call ``began`` (perf_counter)."""
+        return DrawingCount(self, began)
 
     def render(self) -> bytes:
         """The exposition text, see `CONTENT_TYPE`."""
         return generate_latest(self.registry)
+
+
+class DrawingCount:
+    """What is counted of one drawing while its events go by."""
+
+    def __init__(self, metrics: Metrics, began: float) -> None:
+        self._metrics = metrics
+        self._began = began
+        self._pointed = False
+
+    def take(self, group: list[DrawEvent]) -> None:
+        """Note the next events."""
+        if not self._pointed and any(isinstance(event, Points) for event in group):
+            self._pointed = True
+            self._metrics.first_point.observe(time.perf_counter() - self._began)
+        match group[-1]:
+            case Finished(reason=reason):
+                self._metrics.finished.labels(reason).inc()
+            case Failed(error=error):
+                self._metrics.finished.labels(error.reason.lower()).inc()
 
 
 class EngineCollector(Collector):

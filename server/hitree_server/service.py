@@ -13,10 +13,9 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing, contextmanager
 from dataclasses import replace
 from functools import partial
-from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from hitree.codec import event_to_wire, plan_to_wire
+from hitree.codec import event_to_wire, group_to_wire, plan_to_wire
 from hitree.errors import HiTreeError, Unavailable, Unimplemented, UnknownModel
 from hitree.events import Failed, Finished
 from hitree.limits import LIMITS
@@ -37,7 +36,6 @@ if TYPE_CHECKING:
 
     from google.protobuf.message import Message
 
-    from hitree.events import DrawEvent
     from hitree.tree import Plan
     from hitree_server.backend import Backend
     from hitree_server.calls import Call
@@ -49,7 +47,7 @@ if TYPE_CHECKING:
 
 # Any: each method takes its own message.
 Unary = Callable[[Any, "Call"], Awaitable["Message"]]
-Streaming = Callable[[Any, "Call"], AsyncGenerator[list[pb.DrawEvent]]]
+Streaming = Callable[[Any, "Call"], AsyncGenerator[pb.DrawEvent]]
 Choosing = (
     pb.PlanRequest
     | pb.DrawRequest
@@ -138,7 +136,8 @@ class Service:
             yield backend
         finally:
             self._running[backend] -= 1
-            self._running += Counter()  # forgets what has none
+            if not self._running[backend]:
+                del self._running[backend]  # it may have been replaced
             self._ended.set()
 
     def _welcoming(self) -> tuple[Backend, ...]:
@@ -160,8 +159,8 @@ class Service:
             version = backend.manifest.version
             return pb.PlanResponse(plan=plan_to_wire(plan), model_version=version)
 
-    async def draw(self, request: pb.DrawRequest, call: Call) -> AsyncGenerator[list[pb.DrawEvent]]:
-        """Draw a prompt or a plan: events as they come, those there together side by side.
+    async def draw(self, request: pb.DrawRequest, call: Call) -> AsyncGenerator[pb.DrawEvent]:
+        """Draw a prompt or a plan: events as they come, those there together as a group.
 
         What goes wrong before the first event is raised; later it is the last event.
         """
@@ -170,13 +169,20 @@ class Service:
             begun = request.HasField("resume")
             with backend.engine.room(intake.candidates(request), begun=begun):
                 job = await self._job(intake.draw_ask(request), call, backend)
-            groups = self.metrics.drawing(draw(job, backend, self._workers), began)
-            async with aclosing(_told(groups, call)) as told:
-                numbers = count()
-                async for group in told:
-                    if isinstance(group[-1], Finished):
-                        call.trace.drawn(group[-1])
-                    yield [event_to_wire(event, next(numbers)) for event in group]
+            async with aclosing(draw(job, backend, self._workers)) as groups:
+                told, counted = 0, self.metrics.drawing(began)
+                try:
+                    async for group in groups:
+                        counted.take(group)
+                        if isinstance(group[-1], Finished):
+                            call.trace.drawn(group[-1])
+                        yield group_to_wire(group, told)
+                        told += len(group)
+                except Exception as exc:
+                    if not told:
+                        raise
+                    error = exc if isinstance(exc, HiTreeError) else internal_error(exc, call)
+                    yield event_to_wire(Failed(error), told)
 
     async def _plan(self, ask: PlanAsk, call: Call, backend: Backend) -> Plan:
         work = partial(
@@ -335,7 +341,7 @@ class Service:
         self,
         request: pb.RedrawRequest,  # noqa: ARG002 - one shape for all
         call: Call,  # noqa: ARG002 - one shape for all
-    ) -> AsyncGenerator[list[pb.DrawEvent]]:
+    ) -> AsyncGenerator[pb.DrawEvent]:
         """Not built yet."""
         raise Unimplemented("Redraw is not built yet; use Draw with a canvas")
         yield
@@ -344,27 +350,7 @@ class Service:
         self,
         requests: AsyncIterator[pb.SessionRequest],  # noqa: ARG002 - one shape for all
         call: Call,  # noqa: ARG002 - one shape for all
-    ) -> AsyncGenerator[list[pb.SessionEvent]]:
+    ) -> AsyncGenerator[pb.SessionEvent]:
         """Not built yet."""
         raise Unimplemented("Session is not built yet; use Draw")
         yield
-
-
-async def _told(
-    groups: AsyncGenerator[list[DrawEvent]], call: Call
-) -> AsyncGenerator[list[DrawEvent]]:
-    """Once drawing has begun, an error is an event, and the last one."""
-    begun = False
-    async with aclosing(groups):
-        try:
-            async for group in groups:
-                begun = True
-                yield group
-        except HiTreeError as exc:
-            if not begun:
-                raise
-            yield [Failed(exc)]
-        except Exception as exc:
-            if not begun:
-                raise
-            yield [Failed(internal_error(exc, call))]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
@@ -22,7 +22,7 @@ from hitree_server.openapi import LAST_EVENT_ID
 from hitree_server.resume import received
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Awaitable, Callable
 
     from google.protobuf.message import Message
     from starlette.types import Send
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 HEARTBEAT_SECONDS = 15.0  # of silence, after which a comment tells proxies that the stream lives
 HEARTBEAT = b": still drawing\n\n"
 
+_encode = json.JSONEncoder(separators=(",", ":")).encode
 _EVENT_ID = re.compile(r"(\d{1,6})-(\d{1,6})-(\d{1,6})")
 
 
@@ -46,33 +47,39 @@ class EventStream(StreamingResponse):
     async def stream_response(self, send: Send) -> None:
         """Send the first event with the headers, then the rest."""
         head = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
-        async with aclosing(beating(self._rest)) as chunks:
+        async with aclosing(self._rest), beating(send) as tell:
             await send(head)
-            await send({"type": "http.response.body", "body": self._first, "more_body": True})
-            async for chunk in chunks:
-                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            await tell(self._first)
+            async for chunk in self._rest:
+                await tell(chunk)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
+@asynccontextmanager
 async def beating(
-    chunks: AsyncGenerator[bytes], seconds: float | None = None
-) -> AsyncGenerator[bytes]:
-    """What ``chunks`` yields, and a heartbeat after so many ``seconds`` of silence."""
+    send: Send, seconds: float | None = None
+) -> AsyncGenerator[Callable[[bytes], Awaitable[None]]]:
+    """What sends chunks of a body; after so many ``seconds`` of silence a heartbeat goes out."""
     seconds = HEARTBEAT_SECONDS if seconds is None else seconds
-    async with aclosing(chunks):
+    clock = asyncio.get_running_loop().time
+    told = clock()
+
+    async def tell(chunk: bytes) -> None:
+        nonlocal told
+        told = clock()
+        await send({"type": "http.response.body", "body": chunk, "more_body": True})
+
+    async def beat() -> None:
         while True:
-            coming = asyncio.ensure_future(anext(chunks, None))
-            try:
-                while not (await asyncio.wait({coming}, timeout=seconds))[0]:
-                    yield HEARTBEAT
-            finally:
-                if not coming.done():
-                    coming.cancel()
-                    await asyncio.wait({coming})
-            chunk = coming.result()
-            if chunk is None:
-                return
-            yield chunk
+            await asyncio.sleep(told + seconds - clock())
+            if clock() >= told + seconds:
+                await tell(HEARTBEAT)
+
+    heart = asyncio.create_task(beat())
+    try:
+        yield tell
+    finally:
+        heart.cancel()
 
 
 @dataclass
@@ -117,5 +124,5 @@ class Place:
 
 
 def framed(event: pb.DrawEvent, place: Place) -> bytes:
-    data = json.dumps(to_json(event), separators=(",", ":"))
-    return f"id: {place}\nevent: {event.WhichOneof('event')}\ndata: {data}\n\n".encode()
+    body = to_json(event)
+    return f"id: {place}\nevent: {body['kind']}\ndata: {_encode(body)}\n\n".encode()

@@ -11,25 +11,25 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from opentelemetry import propagate, trace
+from opentelemetry.context import Context
 from opentelemetry.trace import SpanKind, Status, StatusCode
-
-from hitree.errors import HiTreeError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from opentelemetry.context import Context
     from opentelemetry.trace import Span
 
+    from hitree.errors import HiTreeError
     from hitree.events import Finished
 
 _TRACER = trace.get_tracer("hitree_server")
+_NOBODY = Context()  # names no span
 
 
 class Trace:
     """The spans of one call."""
 
-    def __init__(self, parent: Context | None = None) -> None:
+    def __init__(self, parent: Context = _NOBODY) -> None:
         self._parent = parent
         self._span: Span = trace.INVALID_SPAN
 
@@ -38,23 +38,21 @@ class Trace:
         """Below the span that a caller's headers name (W3C ``traceparent``), if they do."""
         return cls(propagate.extract(headers))
 
-    @contextmanager
-    def call(self, method: str, **facts: str) -> Iterator[None]:
-        """The span of the call itself; an error of ours is its status."""
+    def begin(self, method: str, **facts: str) -> None:
+        """Begin the span of the call itself."""
         self._span = _TRACER.start_span(
             f"hitree.v1.HiTree/{method}",
             context=self._parent,
             kind=SpanKind.SERVER,
             attributes={f"hitree.{name}": value for name, value in facts.items()},
         )
-        try:
-            yield
-        except HiTreeError as exc:
-            self._span.set_attribute("hitree.reason", exc.reason)
-            self._span.set_status(Status(StatusCode.ERROR, exc.message))
-            raise
-        finally:
-            self._span.end()
+
+    def end(self, error: HiTreeError | None) -> None:
+        """End it; an error of ours is its status."""
+        if error is not None and self._span.is_recording():
+            self._span.set_attribute("hitree.reason", error.reason)
+            self._span.set_status(Status(StatusCode.ERROR, error.message))
+        self._span.end()
 
     @contextmanager
     def work(self, name: str) -> Iterator[None]:
@@ -67,6 +65,8 @@ class Trace:
 
     def drawn(self, event: Finished) -> None:
         """Note what the engine tells of a drawing that is done."""
+        if not self._span.is_recording():
+            return
         told = {**vars(event.timings), "strokes": event.strokes, "points": event.points}
         attributes = {f"hitree.{name}": value for name, value in told.items()}
         self._span.add_event("drawn", {"hitree.reason": event.reason, **attributes})

@@ -99,6 +99,94 @@ def test_points_round_trip():
     assert (found.t_ms, found.stroke, found.node) == ((16, 32), 4, 2)
 
 
+PLAINLY = [
+    (events.NodeStarted(0, ""), pb.DrawEvent(node_started=pb.NodeStarted())),
+    (
+        events.NodeStarted(2, "add two ears"),
+        pb.DrawEvent(node_started=pb.NodeStarted(node=2, text="add two ears")),
+    ),
+    (events.StrokeFinished(0, 0), pb.DrawEvent(stroke_finished=pb.StrokeFinished())),
+    (
+        events.StrokeFinished(3, 2),
+        pb.DrawEvent(stroke_finished=pb.StrokeFinished(stroke=3, node=2)),
+    ),
+    (
+        events.NodeFinished(4, 2, 5),
+        pb.DrawEvent(node_finished=pb.NodeFinished(node=4, start=2, end=5)),
+    ),
+    (
+        events.Started("r-1", "cat", 2**64 - 1, "0.1.0", replayed=True, candidate=3),
+        pb.DrawEvent(
+            started=pb.Started(
+                request_id="r-1",
+                subject="cat",
+                seed=2**64 - 1,
+                model_version="0.1.0",
+                frame=256,
+                replayed=True,
+                candidate=3,
+            )
+        ),
+    ),
+    (
+        events.PlanMade(PLAN),
+        pb.DrawEvent(
+            plan=pb.Plan(
+                prompt="a cat",
+                subject="sea turtle",
+                confidence=0.75,
+                nodes=[pb.Node(id=0, text="draw a cat", start=0, end=1, score=-0.5)],
+            )
+        ),
+    ),
+    (
+        events.Points(np.array([[0, -0.25], [1.5, 300]], np.float32), (0, 16), 4, 2),
+        pb.DrawEvent(points=pb.Points(xs=[0, 6], ys=[-1, 1200], t_ms=[0, 16], stroke=4, node=2)),
+    ),
+    (
+        events.Finished("max_points", 3, 40, events.Timings(0.5, 1.25, 20.0)),
+        pb.DrawEvent(
+            finished=pb.Finished(
+                reason=pb.FINISH_REASON_MAX_POINTS,
+                strokes=3,
+                points=40,
+                timings=pb.Timings(queued_ms=0.5, first_point_ms=1.25, total_ms=20.0),
+            )
+        ),
+    ),
+    (
+        events.Failed(errors.Overloaded("full", details={"a": "b"}, retry_after=0.5)),
+        pb.DrawEvent(
+            error=pb.Error(
+                reason="OVERLOADED", message="full", retry_after_ms=500, details={"a": "b"}
+            )
+        ),
+    ),
+]
+
+
+@pytest.mark.parametrize(("event", "plain"), PLAINLY)
+def test_events_are_the_bytes_of_the_plain_messages(event, plain):
+    for index in (0, 7):
+        plain.index = index
+        assert codec.event_to_wire(event, index).SerializeToString() == plain.SerializeToString()
+
+
+def test_events_that_come_together_are_one_message():
+    group = codec.group_to_wire([event for event, _ in PLAINLY], 5)
+    for index, (_, plain) in enumerate(PLAINLY, 5):
+        plain.index = index
+    plainly = pb.DrawEvent(index=5, group=pb.EventGroup(events=[plain for _, plain in PLAINLY]))
+    assert group.SerializeToString() == plainly.SerializeToString()
+    assert list(codec.ungrouped(group)) == list(plainly.group.events)
+
+
+def test_an_event_alone_is_no_group():
+    event, _ = PLAINLY[0]
+    assert codec.group_to_wire([event], 3) == codec.event_to_wire(event, 3)
+    assert list(codec.ungrouped(codec.event_to_wire(event, 3))) == [codec.event_to_wire(event, 3)]
+
+
 @pytest.mark.parametrize(
     "points",
     [

@@ -17,7 +17,7 @@ from hypothesis import assume
 from hypothesis import strategies as st
 
 from end_to_end.fuzzing import AMOUNTS, SECONDS, fuzz
-from hitree.codec import event_from_wire
+from hitree.codec import event_from_wire, ungrouped
 from hitree.errors import BY_REASON
 from hitree.limits import LIMITS
 from hitree.oip import inference_pb2 as oip
@@ -128,8 +128,9 @@ def check_refusal(error: Any) -> None:
     assert info.reason != "OVERLOADED", error.details()
 
 
-def check_events(events: list[pb.DrawEvent]) -> None:
-    """A whole stream, which ends as it should."""
+def check_events(messages: list[pb.DrawEvent]) -> None:
+    """A whole stream, which ends as it should, in groups where they were asked for."""
+    events = [event for message in messages for event in ungrouped(message)]
     told = [event_from_wire(event) for event in events]
     assert [event.index for event in events] == list(range(len(events)))
     assert told[-1].kind == "finished", told[-1]

@@ -7,10 +7,12 @@ import json
 import os
 import signal
 import socket
+import sys
 from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
+import uvloop
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from hitree.bundle import MANIFEST
@@ -19,7 +21,7 @@ from hitree.v1 import hitree_pb2 as pb
 from hitree_server import app as module
 from hitree_server import logs
 from hitree_server import settings as settings_module
-from hitree_server.app import App, listen, run, serve
+from hitree_server.app import App, listen, quick_loop, run, serve
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -213,9 +215,11 @@ def test_serve_refuses_settings_that_are_wrong() -> None:
 
 def test_serve_runs_until_a_signal(monkeypatch: pytest.MonkeyPatch, fakes: Fakes) -> None:
     served: list[App] = []
+    loops: list[object] = []
 
     async def once(app: App) -> None:
         served.append(app)
+        loops.append(asyncio.get_running_loop())
         await run(app, lambda _: app.stopping.set())
 
     monkeypatch.setattr(module, "run", once)
@@ -224,6 +228,12 @@ def test_serve_runs_until_a_signal(monkeypatch: pytest.MonkeyPatch, fakes: Fakes
     assert served[0].settings.host == "127.0.0.1"
     assert [backend.manifest.label for backend in fakes.opened] == ["hitree@0.0.0+fake", "owls@2"]
     assert not any(backend.engine.ready for backend in fakes.opened)
+    assert isinstance(loops[0], uvloop.Loop)
+
+
+def test_without_uvloop_the_loop_is_pythons(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "uvloop", None)
+    assert quick_loop() is None
 
 
 def test_bentoml_finds_its_service() -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from bundles import tiny_bundle
 from hitree.bundle import MANIFEST
+from hitree.codec import ungrouped
 from hitree.errors import BundleCorrupt, BundleError, BundleIncomplete
 from hitree.v1 import hitree_pb2 as pb
 from hitree_server import backend
@@ -31,7 +32,7 @@ async def test_loaded_bundle_draws_and_reads_what_it_drew(settings: Settings) ->
     service.open(loaded)
     call = Call.of("embedded")
     request = pb.DrawRequest(prompt="draw a flamingo", seed=1, max_points=60)
-    events = [event async for group in service.draw(request, call) for event in group]
+    events = [event async for group in service.draw(request, call) for event in ungrouped(group)]
     assert events[-1].WhichOneof("event") == "finished"
     strokes: dict[int, pb.Stroke] = {}
     for event in events:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from opentelemetry import trace
 
 from fakes import settle
 from hitree.errors import BY_REASON
@@ -26,6 +27,17 @@ if TYPE_CHECKING:
     NewServer = Callable[..., AbstractAsyncContextManager[Serving]]
 
 LINES = {"strokes": [[[10, 10], [20, 20]], [[30, 10], [40, 20]]]}
+
+
+async def test_bentoml_makes_no_spans_of_its_own(
+    server: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    monkeypatch.setattr(
+        server.app.metrics, "render", lambda: seen.append(trace.get_current_span()) or b""
+    )
+    assert (await server.http.get("/metrics")).status_code == 200
+    assert seen == [trace.INVALID_SPAN]
 
 
 @pytest.mark.parametrize("reason", BY_REASON)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fakes import FakeClock
+from hitree.codec import ungrouped
 from hitree.errors import EmptyPrompt, HiTreeError, InternalError, Overloaded
 from hitree.v1 import hitree_pb2 as pb
 from hitree_server.calls import Call, observed
@@ -93,7 +94,9 @@ def test_engines_that_are_replaced_are_no_longer_shown() -> None:
 async def test_drawing_is_counted(service: Service) -> None:
     metrics = service.metrics
     request = pb.DrawRequest(prompt="draw a cat")
-    points = [event.points async for group in service.draw(request, CALL) for event in group]
+    points = [
+        event.points async for group in service.draw(request, CALL) for event in ungrouped(group)
+    ]
     assert value(metrics, "finished_total", reason="complete") == 1
     assert value(metrics, "draw_first_point_seconds_count") == 1
     assert value(metrics, "model_seconds_count", model="plan") == 1
@@ -116,11 +119,24 @@ async def test_the_first_point_is_timed_from_the_call(
     assert value(service.metrics, "draw_first_point_seconds_sum") == 5.0
 
 
-@pytest.mark.parametrize(("error", "level"), [(EmptyPrompt, "INFO"), (Overloaded, "DEBUG")])
-def test_a_refusal_under_overload_is_logged_only_in_detail(
-    error: type[HiTreeError], level: str, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(("error", "lines"), [(EmptyPrompt, 3), (Overloaded, 1)])
+def test_refusals_under_overload_are_counted_but_not_logged_one_by_one(
+    error: type[HiTreeError], lines: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level("DEBUG", logger="hitree_server")
-    with pytest.raises(error), observed("Draw", CALL, Metrics()):
-        raise error("no")
-    assert [record.levelname for record in caplog.records] == [level]
+    caplog.set_level("INFO", logger="hitree_server")
+    metrics = Metrics()
+    for _ in range(3):
+        with pytest.raises(error), observed("Draw", CALL, metrics):
+            raise error("no")
+    assert len(caplog.records) == lines
+    assert value(metrics, "rejected_total", reason=error.reason) == 3
+
+
+def test_in_detail_every_refusal_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG", logger="hitree_server.calls")
+    metrics = Metrics()
+    for _ in range(3):
+        with pytest.raises(Overloaded), observed("Draw", CALL, metrics):
+            raise Overloaded("no")
+    calls = [record for record in caplog.records if record.name == "hitree_server.calls"]
+    assert [record.levelname for record in calls] == ["DEBUG"] * 3

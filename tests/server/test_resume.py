@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from hitree.codec import ungrouped
 from hitree.errors import HiTreeError, InvalidInput
 from hitree.v1 import hitree_pb2 as pb
 from hitree_server import sse
 from hitree_server.calls import Call
-from hitree_server.sse import beating
+from hitree_server.sse import EventStream
 from server.conftest import LEAF
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ ASK = pb.DrawRequest(prompt="draw a cat", seed=3, temperature=0.5)
 
 
 async def drawn(service: Service, request: pb.DrawRequest) -> list[pb.DrawEvent]:
-    return [event async for group in service.draw(request, CALL) for event in group]
+    return [event async for group in service.draw(request, CALL) for event in ungrouped(group)]
 
 
 def points(told: list[pb.DrawEvent]) -> list[tuple[int, int, int, int, int]]:
@@ -185,41 +186,54 @@ async def test_an_id_that_is_none_of_ours_is_refused(server: Serving, sent: str)
     assert reply.json()["error"]["reason"] == "INVALID_INPUT"
 
 
-async def test_silence_is_filled_with_heartbeats() -> None:
+class Client:
+    """Takes what an application sends."""
+
+    def __init__(self) -> None:
+        self.heard: list[bytes] = []
+        self.news = asyncio.Event()
+
+    async def send(self, message: Any) -> None:
+        self.heard.append(message.get("body", b"head"))
+        self.news.set()
+
+    async def until(self, beats: int) -> None:
+        """Wait for heartbeats."""
+        while self.heard.count(sse.HEARTBEAT) < beats:
+            self.news.clear()
+            await self.news.wait()
+
+
+async def test_silence_is_filled_with_heartbeats(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = Client()
+
     async def slow() -> AsyncGenerator[bytes]:
-        yield b"one"
-        for _ in range(3):
-            await anext(beats)
+        await client.until(beats=3)
         yield b"two"
 
-    async def ticks() -> AsyncGenerator[None]:
-        while True:
-            await told.wait()
-            told.clear()
-            yield
-
-    told = asyncio.Event()
-    beats, heard = ticks(), []
-    async for chunk in beating(slow(), seconds=0.001):
-        heard.append(chunk)
-        if chunk == sse.HEARTBEAT:
-            told.set()
-    assert heard[0] == b"one"
-    assert heard[-1] == b"two"
-    assert heard.count(sse.HEARTBEAT) >= 3
+    monkeypatch.setattr(sse, "HEARTBEAT_SECONDS", 0.001)
+    async with asyncio.timeout(20):
+        await EventStream(b"one", slow(), {}).stream_response(client.send)
+    assert client.heard[:2] == [b"head", b"one"]
+    assert client.heard[-2:] == [b"two", b""]
+    assert set(client.heard[2:-2]) == {sse.HEARTBEAT}
 
 
-async def test_leaving_during_silence_closes_the_source() -> None:
-    closed = []
+async def test_leaving_during_silence_closes_the_source(monkeypatch: pytest.MonkeyPatch) -> None:
+    client, closed = Client(), []
 
     async def silent() -> AsyncGenerator[bytes]:
         try:
-            yield b"one"
+            yield b"two"
             await asyncio.Event().wait()
         finally:
             closed.append(True)
 
-    chunks = beating(silent(), seconds=0.001)
-    assert [await anext(chunks), await anext(chunks)] == [b"one", sse.HEARTBEAT]
-    await chunks.aclose()
+    monkeypatch.setattr(sse, "HEARTBEAT_SECONDS", 0.001)
+    sending = asyncio.create_task(EventStream(b"one", silent(), {}).stream_response(client.send))
+    await client.until(beats=1)
+    sending.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await sending
     assert closed == [True]
+    assert asyncio.all_tasks() == {asyncio.current_task()}

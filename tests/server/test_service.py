@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from hitree import events
-from hitree.codec import drawing_to_wire, event_from_wire, plan_from_wire, plan_to_wire
+from hitree.codec import drawing_to_wire, event_from_wire, plan_from_wire, plan_to_wire, ungrouped
 from hitree.drawing import Drawing
 from hitree.errors import (
     DeadlineExceeded,
@@ -42,7 +42,9 @@ SQUARE = Drawing.of([[[50, 50], [100, 50]], [[100, 50], [100, 100]], [[60, 60], 
 
 
 async def drawn(service: Service, request: pb.DrawRequest, call: Call = CALL) -> list[Any]:
-    return [event_from_wire(e) async for group in service.draw(request, call) for e in group]
+    return [
+        event_from_wire(e) async for group in service.draw(request, call) for e in ungrouped(group)
+    ]
 
 
 def strokes_of(told: list[Any]) -> dict[int, list[list[float]]]:
@@ -64,7 +66,7 @@ async def test_plan_is_a_function_of_prompt_and_seed(service: Service) -> None:
 
 async def test_drawing_is_told_from_started_to_finished(service: Service) -> None:
     request = pb.DrawRequest(prompt="draw a cat", seed=1)
-    wire = [event async for group in service.draw(request, CALL) for event in group]
+    wire = [event async for group in service.draw(request, CALL) for event in ungrouped(group)]
     assert [event.index for event in wire] == list(range(len(wire)))
     told = [event_from_wire(event) for event in wire]
     kinds = [event.kind for event in told]
@@ -214,12 +216,12 @@ async def test_deadline_while_drawing_is_the_last_event(service: Service, fakes:
     fakes.device.hold(after=3)
     call = Call("late", time.monotonic() + 0.2)
     stream = service.draw(pb.DrawRequest(prompt="draw a cat"), call)
-    told = [event_from_wire(event) for _ in range(2) for event in await anext(stream)]
+    told = [event_from_wire(event) for _ in range(2) for event in ungrouped(await anext(stream))]
     assert told[-1].kind == "points"
     await asyncio.to_thread(fakes.device.held.wait, 20)
     await asyncio.to_thread(wait_until, call.deadline)
     fakes.device.gate.set()
-    rest = [event_from_wire(event) async for group in stream for event in group]
+    rest = [event_from_wire(event) async for group in stream for event in ungrouped(group)]
     assert isinstance(rest[-1], events.Failed)
     assert isinstance(rest[-1].error, DeadlineExceeded)
 
@@ -360,7 +362,7 @@ async def test_running_drawing_outlives_closing(service: Service) -> None:
     await anext(stream)
     service.close()
     idle = asyncio.create_task(service.idle())
-    rest = [event async for group in stream for event in group]
+    rest = [event async for group in stream for event in ungrouped(group)]
     assert rest[-1].WhichOneof("event") == "finished"
     await idle
 

@@ -72,5 +72,7 @@ async def test_an_error_is_the_status_of_its_call(
 
 
 def test_by_default_nothing_is_traced() -> None:
-    with tracing.Trace.of({}).call("Plan"):
-        assert not tracing.Trace()._span.is_recording()
+    made = tracing.Trace.of({})
+    made.begin("Plan")
+    assert not made._span.is_recording()
+    made.end(None)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Self
 from hitree_server.engine.sequence import Broken, Ended, EngineEvent, Sequence
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable
+    from collections.abc import Callable, Iterable
     from types import TracebackType
 
     from hitree_server.engine.step import Emission
@@ -55,26 +55,21 @@ class Stream:
         return self
 
     async def __anext__(self) -> EngineEvent:
-        while not self._events:
-            if self._over:
-                raise StopAsyncIteration
-            self._wake = self.loop.create_future()
-            try:
-                await self._wake
-            finally:
-                self._wake = None
+        await self._news()
+        if not self._events:
+            raise StopAsyncIteration
         event = self._events.popleft()
-        self._over = isinstance(event, Ended | Broken)
-        self._read()
+        self._read(1, event)
         return event
 
-    async def groups(self) -> AsyncIterator[list[EngineEvent]]:
-        """The events as they come, those that are there already side by side."""
-        async for event in self:
-            group = [event]
-            while self._events:
-                group.append(await anext(self))
-            yield group
+    async def group(self) -> list[EngineEvent]:
+        """The events that are there, one at least; none after the last one."""
+        await self._news()
+        events = list(self._events)
+        if events:
+            self._events.clear()
+            self._read(len(events), events[-1])
+        return events
 
     async def __aenter__(self) -> Self:
         return self
@@ -101,9 +96,19 @@ class Stream:
         if self._wake is not None and not self._wake.done():
             self._wake.set_result(None)
 
-    def _read(self) -> None:
+    async def _news(self) -> None:
+        """Wait until there are events, or never will be again."""
+        while not self._events and not self._over:
+            self._wake = self.loop.create_future()
+            try:
+                await self._wake
+            finally:
+                self._wake = None
+
+    def _read(self, count: int, last: EngineEvent) -> None:
+        self._over = isinstance(last, Ended | Broken)
         with self._lock:
-            self._behind -= 1
+            self._behind -= count
             resumes = self._paused and self._behind <= self._limit // 2
             self._paused = self._paused and not resumes
         if resumes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, NoReturn
 
 import grpc
@@ -39,13 +40,26 @@ async def abort(
 
 def to_status(error: HiTreeError) -> Status:
     """The rich status: reason and details in an `ErrorInfo` of the domain "hitree"."""
-    details: list[Message] = [ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.details)]
-    if error.retry_after is not None:
-        delay = Duration()
-        delay.FromMilliseconds(round(error.retry_after * 1000))
-        details.append(RetryInfo(retry_delay=delay))
     code: int = grpc.StatusCode[error.grpc_code].value[0]
-    return Status(code=code, message=error.message, details=[_packed(item) for item in details])
+    details = [_info(error.reason, tuple(error.details.items()))]
+    if error.retry_after is not None:
+        details.append(_hint(round(error.retry_after * 1000)))
+    return Status(code=code, message=error.message, details=details)
+
+
+# Many calls are refused with the same details: each of them is packed once.
+
+
+@lru_cache(maxsize=256)
+def _info(reason: str, details: tuple[tuple[str, str], ...]) -> Any:
+    return _packed(ErrorInfo(reason=reason, domain=DOMAIN, metadata=dict(details)))
+
+
+@lru_cache(maxsize=4096)
+def _hint(milliseconds: int) -> Any:
+    delay = Duration()
+    delay.FromMilliseconds(milliseconds)
+    return _packed(RetryInfo(retry_delay=delay))
 
 
 def _packed(message: Message) -> Any:

@@ -14,7 +14,7 @@ from hitree_server.calls import observed
 from hitree_server.intake import check_size, check_tag
 from hitree_server.raw import PLATFORM, tensor
 from hitree_server.rpc.errors import abort
-from hitree_server.rpc.service import admitted, call_of, check_read, tell_id
+from hitree_server.rpc.service import admitted, call_of, check_read, sent_along, tell_id
 from hitree_server.version import VERSION
 
 if TYPE_CHECKING:
@@ -81,11 +81,12 @@ class InferenceServicer(pb_grpc.GRPCInferenceServiceServicer):
     async def ModelInfer(
         self, request: pb.ModelInferRequest, context: Context
     ) -> pb.ModelInferResponse:
-        call = call_of(context)
+        sent = sent_along(context)
+        call = call_of(context, sent)
         try:
             with (
                 observed("ModelInfer", call, self._service.metrics),
-                admitted(context, self._service),
+                admitted(sent, self._service),
             ):
                 check_read(request)
                 check_size(request)

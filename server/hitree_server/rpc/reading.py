@@ -10,32 +10,36 @@ from google.protobuf.message import DecodeError
 from hitree.errors import InvalidInput, NotText
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable, Mapping
 
     Handler = grpc.RpcMethodHandler[Any, Any]
 
 
-class Reading(grpc.aio.ServerInterceptor):
-    """Hands an unreadable request to the method as the `InvalidInput` that it shall raise."""
+class Reading:
+    """A server, for the generated ``add_…_to_server`` to register a service's methods with.
 
-    def __init__(self, *services: str) -> None:
-        self._prefixes = tuple(f"/{service}/" for service in services)
+    They get an unreadable request as the `InvalidInput` that they shall raise. An interceptor could
+    do the same, with a task more for each call.
+    """
 
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> Any:
-        """Wrap the deserialiser of the services' methods."""
-        handler = await continuation(handler_call_details)
-        if handler is None or not handler_call_details.method.startswith(self._prefixes):
-            return handler
-        package = handler_call_details.method[1:].rpartition("/")[0].rpartition(".")[0]
-        read = _tolerant(handler.request_deserializer, package)
-        return handler._replace(request_deserializer=read)
+    def __init__(self, server: grpc.aio.Server) -> None:
+        self._server = server
+
+    def add_generic_rpc_handlers(self, handlers: tuple[grpc.GenericRpcHandler, ...]) -> None:
+        """Leave them to `add_registered_method_handlers`, which is told of the same methods."""
+
+    def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Handler]) -> None:
+        """Register the methods of a service."""
+        package = service.rpartition(".")[0]
+        reading = {name: _tolerant(handler, package) for name, handler in handlers.items()}
+        generic = grpc.method_handlers_generic_handler(service, reading)
+        self._server.add_generic_rpc_handlers((generic,))
+        self._server.add_registered_method_handlers(service, reading)
 
 
-def _tolerant(read: Callable[[bytes], Any], package: str) -> Callable[[bytes], Any]:
+def _tolerant(handler: Any, package: str) -> Any:
+    read: Callable[[bytes], Any] = handler.request_deserializer
+
     def deserialise(data: bytes) -> Any:
         try:
             return read(data)
@@ -43,4 +47,4 @@ def _tolerant(read: Callable[[bytes], Any], package: str) -> Callable[[bytes], A
             cls = NotText if "UTF-8" in str(exc) else InvalidInput
             return cls(f"the request cannot be read: {exc}; send a message of {package}")
 
-    return deserialise
+    return handler._replace(request_deserializer=deserialise)

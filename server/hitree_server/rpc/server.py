@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]  # no stubs
@@ -50,12 +50,13 @@ class RpcServer:
         Raises:
             PortBusy: the port is taken.
         """
-        self._server = grpc.aio.server(interceptors=[Reading(HITREE, INFERENCE)], options=_OPTIONS)
+        self._server = grpc.aio.server(options=_OPTIONS)
+        reading: Any = Reading(self._server)  # Any: the stubs know servers alone
+        pb_grpc.add_HiTreeServicer_to_server(HiTreeServicer(service), reading)
+        raw = InferenceServicer(service)
+        oip_grpc.add_GRPCInferenceServiceServicer_to_server(raw, reading)
         self._health = HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        pb_grpc.add_HiTreeServicer_to_server(HiTreeServicer(service), self._server)
-        raw = InferenceServicer(service)
-        oip_grpc.add_GRPCInferenceServiceServicer_to_server(raw, self._server)
         names = (HITREE, INFERENCE, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name)
         reflection.enable_server_reflection((*names, reflection.SERVICE_NAME), self._server)
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

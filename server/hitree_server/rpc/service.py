@@ -5,12 +5,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
 
+from hitree.codec import ungrouped
 from hitree.errors import HiTreeError
 from hitree.v1 import hitree_pb2 as pb
 from hitree.v1 import hitree_pb2_grpc as pb_grpc
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from hitree_server.service import Service
 
     Context = grpc.aio.ServicerContext[Any, Any]  # Any: messages of either service
+    Sent = dict[str, str | bytes]  # metadata by name
 
 _Request = TypeVar("_Request")
 _Reply = TypeVar("_Reply")
@@ -82,9 +83,10 @@ class HiTreeServicer(pb_grpc.HiTreeServicer):
         request: _Request,
         context: Context,
     ) -> _Reply:
-        call = call_of(context)
+        sent = sent_along(context)
+        call = call_of(context, sent)
         try:
-            with observed(method, call, self._service.metrics), admitted(context, self._service):
+            with observed(method, call, self._service.metrics), admitted(sent, self._service):
                 check_read(request)
                 reply = await answer(request, call)
                 await tell_id(context, call)
@@ -95,37 +97,26 @@ class HiTreeServicer(pb_grpc.HiTreeServicer):
     async def _stream(
         self,
         method: str,
-        answer: Callable[[_Request, Call], AsyncGenerator[list[_Reply]]],
+        answer: Callable[[_Request, Call], AsyncGenerator[_Reply]],
         request: _Request,
         context: Context,
     ) -> None:
         """Write what ``answer`` yields; a client that leaves cancels this, and so the drawing."""
-        call, told = call_of(context), False
+        sent = sent_along(context)
+        call = call_of(context, sent)
         try:
-            with observed(method, call, self._service.metrics), admitted(context, self._service):
+            with observed(method, call, self._service.metrics), admitted(sent, self._service):
                 check_read(request)
-                async with aclosing(answer(request, call)) as groups:
-                    async for group in groups:
-                        if not told:
-                            await tell_id(context, call)
-                            told = True
-                        for message in wrapped(group, request):
-                            await _sent(context.write(message))
+                async with aclosing(answer(request, call)) as messages:
+                    whole = isinstance(request, pb.DrawRequest) and request.grouped
+                    await _sent(_written(messages, context, call, whole))
         except HiTreeError as exc:
             await abort(context, exc, call.request_id)
 
 
-def wrapped(group: list[_Reply], request: object) -> list[_Reply] | list[pb.DrawEvent]:
-    """The messages that a group of events goes out in: one, where the caller can unwrap it."""
-    if len(group) > 1 and isinstance(request, pb.DrawRequest) and request.grouped:
-        events = [event for event in group if isinstance(event, pb.DrawEvent)]
-        return [pb.DrawEvent(index=events[0].index, group=pb.EventGroup(events=events))]
-    return group
-
-
-def admitted(context: Context, service: Service) -> AbstractContextManager[str]:
+def admitted(sent: Sent, service: Service) -> AbstractContextManager[str]:
     """See `hitree_server.access.Access.admitted`."""
-    return service.access.admitted(_metadata(context)[AUTHORIZATION])
+    return service.access.admitted(str(sent.get(AUTHORIZATION, "")))
 
 
 def check_read(request: object) -> None:
@@ -134,26 +125,40 @@ def check_read(request: object) -> None:
         raise request
 
 
-def call_of(context: Context) -> Call:
+def call_of(context: Context, sent: Sent) -> Call:
     """The call behind a context."""
-    metadata = _metadata(context)
     return Call.of(
         "grpc",
-        request_id=metadata[REQUEST_ID],
+        request_id=str(sent.get(REQUEST_ID, "")),
         timeout=context.time_remaining(),
-        headers={TRACE: metadata[TRACE]},
+        headers={TRACE: str(sent[TRACE])} if TRACE in sent else None,
     )
 
 
-def _metadata(context: Context) -> defaultdict[str, str]:
-    """What the caller sent beside its request; empty where it sent nothing."""
-    sent = context.invocation_metadata() or ()
-    return defaultdict(str, {name: str(value) for name, value in sent})
+def sent_along(context: Context) -> Sent:
+    """What the caller sent beside its request; gRPC makes it anew whenever it is asked."""
+    return dict(context.invocation_metadata() or ())
 
 
 async def tell_id(context: Context, call: Call) -> None:
     """Tell the caller the call's id, before the reply: a refusal tells it by itself, in one go."""
     await _sent(context.send_initial_metadata(((REQUEST_ID, call.request_id),)))
+
+
+async def _written(
+    messages: AsyncGenerator[_Reply], context: Context, call: Call, whole: bool
+) -> None:
+    """Write messages, those that are groups only to callers that can unwrap them (``whole``)."""
+    told = False
+    async for message in messages:
+        if not told:
+            await context.send_initial_metadata(((REQUEST_ID, call.request_id),))
+            told = True
+        if whole or not isinstance(message, pb.DrawEvent):
+            await context.write(message)
+        else:
+            for event in ungrouped(message):
+                await context.write(event)
 
 
 async def _sent(sending: Awaitable[None]) -> None:

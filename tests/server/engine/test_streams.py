@@ -62,6 +62,24 @@ async def test_a_slow_reader_is_paused_and_loses_nothing():
     assert e.stats.paused == e.stats.running == e.stats.waiting == 0
 
 
+async def test_groups_are_all_that_is_there_and_lose_nothing_by_pauses():
+    reference = stepped()
+    expected = reference.submit(spec(5))
+    reference.run()
+    whole = await expected.group()
+    assert isinstance(whole[-1], Ended)
+    assert await expected.group() == []
+
+    e = stepped(max_rows=1, buffer_events=4)
+    stream, events = e.submit(spec(5)), []
+    async with asyncio.timeout(20):
+        while not (events and isinstance(events[-1], Ended)):
+            e.run()
+            events += await stream.group()
+    assert e.stats.paused == stream._behind == 0
+    assert np.array_equal(points(events), points(whole))
+
+
 async def test_a_reader_that_never_reads_does_not_stall_others():
     e = stepped(max_rows=1, buffer_events=4)
     stalled = [e.submit(spec(seed, max_points=1000)) for seed in range(4)]
