@@ -51,7 +51,7 @@ def tiny() -> Iterator[Inside]:
         yield service
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """The system's Chromium; `PLAYWRIGHT_CHROMIUM` names another one."""
     from playwright.sync_api import sync_playwright  # only the full tier needs it
