@@ -62,7 +62,7 @@ async def test_versions_are_loaded_side_by_side(settings: Settings, tmp_path: Pa
     call = Call.of("embedded")
     for choice, steps in (({"version": "2"}, [False, True]), ({}, [True, True])):
         request = pb.DrawRequest(prompt="a flamingo", seed=1, max_points=30, bundle=choice)
-        events = [event async for group in service.draw(request, call) for event in group]
+        events = [event async for made in service.draw(request, call) for event in ungrouped(made)]
         assert events[-1].WhichOneof("event") == "finished"
         assert [one.engine.stats.steps > 0 for one in loaded] == steps
     for one in loaded:
