@@ -41,7 +41,7 @@ LAST_WORDS_SECONDS = 0.5  # for streams that were broken off to tell so
 BACKLOG = 2048
 YOUNG = 50_000  # objects more than were freed, before the collector looks at the young ones
 
-log = logs.Logger(__name__)
+log = logs.logger(__name__)
 
 
 class App:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from hitree.errors import HiTreeError, InternalError
 from hitree_server import refusals
-from hitree_server.logs import Logger
+from hitree_server.logs import logger
 from hitree_server.tracing import Trace
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 Door = Literal["grpc", "http", "embedded"]
 
-log = Logger(__name__)
+log = logger(__name__)
 
 LONGEST = 30 * 24 * 3600.0  # seconds that a call may take: threads cannot wait for any length
 

@@ -1,62 +1,38 @@
 """Structured logs over the standard library's: one line an event, with the request's id.
 
 Nothing is printed until a server installs a handler, so that the embedded engine stays quiet but
-for faults, and an application that embeds it decides for itself. Every call leaves a line, so that
-a line must cost little: nobody looks up who logs, and JSON is made in one go.
+for faults, and an application that embeds it decides for itself.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any  # Any: fields are whatever is worth telling
+from typing import TYPE_CHECKING, cast
 
-from structlog.dev import ConsoleRenderer, plain_traceback
+import structlog
+from structlog.stdlib import BoundLogger, ExtraAdder, ProcessorFormatter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from hitree_server.settings import Settings
 
 ROOM = "hitree_server"  # the logger above all of the server's
 ASYNCIO = "asyncio"  # warns of every write to a client that has left
 
-_OWN = {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"}  # of any record
-_encode = json.JSONEncoder(default=repr).encode
 
-
-class Logger:
-    """Tells events with fields: ``log.info("call", method="Plan")``."""
-
-    def __init__(self, name: str) -> None:
-        self._logger = logging.getLogger(name)
-
-    def debug(self, event: str, **fields: object) -> None:
-        self._tell(logging.DEBUG, event, fields)
-
-    def info(self, event: str, **fields: object) -> None:
-        self._tell(logging.INFO, event, fields)
-
-    def error(self, event: str, exc_info: BaseException | None = None, **fields: object) -> None:
-        self._tell(logging.ERROR, event, fields, exc_info)
-
-    def _tell(
-        self, level: int, event: str, fields: dict[str, object], exc: BaseException | None = None
-    ) -> None:
-        logger = self._logger
-        if logger.isEnabledFor(level):
-            fault = None if exc is None else (type(exc), exc, exc.__traceback__)
-            record = logger.makeRecord(logger.name, level, "", 0, event, (), fault, extra=fields)
-            logger.handle(record)
+def logger(name: str) -> BoundLogger:
+    """A logger that takes fields: ``log.info("call", method="Plan")``."""
+    processors = [structlog.stdlib.filter_by_level, structlog.stdlib.render_to_log_kwargs]
+    wrapped = structlog.wrap_logger(
+        logging.getLogger(name), processors=processors, wrapper_class=BoundLogger
+    )
+    return cast("BoundLogger", wrapped)
 
 
 def install(settings: Settings) -> logging.Handler:
     """Send all logs to stderr, as text or as JSON lines; others than ours from warnings on."""
     handler = logging.StreamHandler(sys.stderr)
-    text = settings.log_format == "text" or (settings.log_format == "auto" and sys.stderr.isatty())
-    handler.setFormatter(Lines(_text() if text else _json))
+    handler.setFormatter(_formatter(settings))
     logging.getLogger().addHandler(handler)
     logging.getLogger(ROOM).setLevel(settings.log_level.upper())
     logging.getLogger(ASYNCIO).setLevel(logging.ERROR)
@@ -70,33 +46,15 @@ def remove(handler: logging.Handler) -> None:
         logging.getLogger(name).setLevel(logging.NOTSET)
 
 
-class Lines(logging.Formatter):
-    """A line for each record, whoever made it: its fields, event, level and time, as ``write``."""
-
-    def __init__(self, write: Callable[[logging.LogRecord, dict[str, Any]], str]) -> None:
-        super().__init__()
-        self._write = write
-
-    def format(self, record: logging.LogRecord) -> str:
-        made = datetime.fromtimestamp(record.created, UTC)
-        fields = {"event": record.getMessage(), "level": record.levelname.lower()}
-        fields |= {name: value for name, value in vars(record).items() if name not in _OWN}
-        fields["timestamp"] = made.isoformat(timespec="microseconds").replace("+00:00", "Z")
-        return self._write(record, fields)
-
-
-def _json(record: logging.LogRecord, fields: dict[str, Any]) -> str:
-    if record.exc_info:
-        fields["exception"] = logging.Formatter().formatException(record.exc_info)
-    return _encode(fields)
-
-
-def _text() -> Callable[[logging.LogRecord, dict[str, Any]], str]:
-    render = ConsoleRenderer(exception_formatter=plain_traceback)
-
-    def write(record: logging.LogRecord, fields: dict[str, Any]) -> str:
-        if record.exc_info:
-            fields["exc_info"] = record.exc_info
-        return str(render(None, record.levelname.lower(), fields))
-
-    return write
+def _formatter(settings: Settings) -> logging.Formatter:
+    text = settings.log_format == "text" or (settings.log_format == "auto" and sys.stderr.isatty())
+    renderer: list[structlog.typing.Processor] = (
+        [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
+        if text
+        else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    )
+    stamp = structlog.processors.TimeStamper(fmt="iso", utc=True)
+    return ProcessorFormatter(
+        foreign_pre_chain=[structlog.stdlib.add_log_level, ExtraAdder(), stamp],
+        processors=[ProcessorFormatter.remove_processors_meta, *renderer],
+    )

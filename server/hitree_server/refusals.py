@@ -12,7 +12,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from hitree.errors import Overloaded, Unauthenticated, Unavailable
-from hitree_server.logs import Logger
+from hitree_server.logs import logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 SECONDS = 1.0  # between two lines
 REASONS = frozenset(cls.reason for cls in (Overloaded, Unauthenticated, Unavailable))
 
-log = Logger(__name__)
+log = logger(__name__)
 
 
 class Refusals:

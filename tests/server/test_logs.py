@@ -12,7 +12,7 @@ from hitree_server.settings import Settings
 if TYPE_CHECKING:
     import pytest
 
-log = logs.Logger("hitree_server.tests")
+log = logs.logger("hitree_server.tests")
 
 
 def lines(capsys: pytest.CaptureFixture[str], **settings: str) -> list[str]:
