@@ -4,8 +4,8 @@ Both compute the same graph with the same number of rows and threads, in turns i
 the ratio holds whatever else the machine does. The bare loop does the least there is: it calls the
 step and lets the state go round, with noise that was drawn before; every row that the graph
 computes counts. The engine does all of its work: noise, joins and leaves, budgets, pen time, and
-delivery to as many readers as there are rows; points that its readers get count. Conditions are
-those of real subjects, since strokes drawn under random ones are unnaturally short.
+delivery to as many readers as there are rows; points that its readers get count. What is drawn are
+plans of the bundle's own planner: leaves drawn under other conditions are unnaturally short.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ from hitree_server.backend import open_decoder
 from hitree_server.drawing import LEAF_POINTS, TEMPERATURE
 from hitree_server.engine import Engine, EngineSettings, Leaf, SequenceSpec
 from hitree_server.engine.slots import Slots
-from hitree_server.instruction import as_instruction
+from hitree_server.instruction import with_article
 from hitree_server.models import Models
+from hitree_server.planner import Planner
 from hitree_server.settings import Settings, bundle_path
 
 if TYPE_CHECKING:
@@ -32,11 +33,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from hitree.bundle import StepGraph
+    from hitree.tree import Plan
     from hitree_server.engine import Device
 
 ROUNDS = 5  # each side runs this often, in turns; the medians are compared
 SUBJECTS = 12  # whose plans are drawn
-TEXTS = ("draw the outline", "add the large parts", "add the details")  # a plan's leaves
 POINTS = 300  # of a drawing at most
 
 
@@ -125,16 +126,17 @@ async def _read(running: Engine, plans: Sequence[SequenceSpec], seeds: count[int
 
 
 def drawings(models: Models) -> list[SequenceSpec]:
-    """Drawings of several subjects, as the service has them made."""
-    return [_drawing(models, subject) for subject in models.subjects[:SUBJECTS]]
+    """Plans of several subjects, to be drawn as the service has them drawn."""
+    planner = Planner(models)
+    plans = [planner.plan(f"draw {with_article(s)}", seed=0) for s in models.subjects[:SUBJECTS]]
+    return [_drawing(models, plan) for plan in plans]
 
 
-def _drawing(models: Models, subject: str) -> SequenceSpec:
-    root = as_instruction(subject, subject)
-    conditions = models.conditions([(root, text) for text in TEXTS], subject)
+def _drawing(models: Models, plan: Plan) -> SequenceSpec:
+    conditions = models.conditions([plan.stack(leaf.id) for leaf in plan.leaves], plan.subject)
     return SequenceSpec(
-        subject,
-        tuple(Leaf(node, condition) for node, condition in enumerate(conditions, 1)),
+        plan.subject,
+        tuple(Leaf(node.id, each) for node, each in zip(plan.leaves, conditions, strict=True)),
         seed=0,
         max_points=POINTS,
         max_points_leaf=int(models.settings.get("max_points_leaf", LEAF_POINTS)),
