@@ -242,10 +242,13 @@ async def broken(stage: Stage) -> Fault:
 
 
 async def _on_a_faulty_device(stage: Stage, name: str, count: int) -> Fault:
-    command = (sys.executable, str(FAULTY), str(stage.args.points // 2), str(count))
+    soon = stage.args.points // 8  # steps, each of some points: everybody draws
+    command = (sys.executable, str(FAULTY), str(soon), str(count))
     (server,) = stage.serve(command=command)
     seen = await stage.crowd(stage.seeds, server.address).seen()
     steps = int((await asyncio.to_thread(server.read))["hitree_steps_failed_total"])
+    if not steps:
+        raise RuntimeError(f"{name}: no step failed, nothing was shown")
     return await stage.told(name, seen, [], f"{steps} of the service's steps failed")
 
 
