@@ -84,12 +84,17 @@ class Server:
 
     def worked(self) -> float:
         """Seconds of its core that the process has used."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return used(self.process.pid)
 
     def logged(self) -> str:
         """What it has written to its log."""
         return Path(self.log.name).read_text(errors="replace")
+
+
+def used(pid: int) -> float:
+    """Seconds of cores that a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
