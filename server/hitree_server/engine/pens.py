@@ -64,13 +64,17 @@ class Pens:
         keys, counts = np.zeros((rows, 2), np.uint64), np.zeros((rows, 9), np.int64)
         times, flags = np.zeros((rows, 2), np.float64), np.zeros((rows, 2), np.bool_)
         self._small = keys, counts, times, flags
-        self.key, self.step = keys.T  # of the noise: stroke-5 rows of the leaf, the canvas apart
-        # The next forced row in the pool: first the canvas, then what was drawn before.
+        # Of the noise: the leaf's key, and how many of its stroke-5 rows were drawn.
+        self.key, self.step = keys.T
+        # In the pool of forced rows: the next one, the end of the canvas, the end of all.
         self.cursor, self.canvas_end, self.prefix_end = counts.T[:3]
-        self.known, self.points, self.points_leaf = counts.T[3:6]  # of points the reader has some
-        self.max_points, self.max_points_leaf, self.pending = counts.T[6:]  # pending delivery
-        self.ticks, self.since = times.T  # pen time, whole; when the oldest pending was made
-        self.last_leaf, self.open = flags.T  # open: the stroke has points and the pen is down
+        # Points: those that the reader has, all that were drawn, in the leaf, and not delivered.
+        self.known, self.points, self.points_leaf, self.pending = counts.T[3:7]
+        self.max_points, self.max_points_leaf = counts.T[7:]
+        # Pen time in whole ticks, and when the oldest point that is not delivered was made.
+        self.ticks, self.since = times.T
+        # Whether the leaf is the last one, and whether the stroke has points and the pen is down.
+        self.last_leaf, self.open = flags.T
         self.xy = np.zeros((rows, FLUSH_POINTS, 2), np.float32)
         self.at = np.zeros((rows, FLUSH_POINTS), np.float64)  # ticks at the points of ``xy``
         self.lifts = np.zeros((rows, FLUSH_POINTS), np.bool_)  # the stroke ends with the point
