@@ -17,6 +17,7 @@ import numpy as np
 from google.rpc.error_details_pb2 import RetryInfo
 from grpc_status import rpc_status
 
+from hitree.codec import ungrouped
 from hitree.v1 import hitree_pb2 as pb
 from hitree.v1.hitree_pb2_grpc import HiTreeStub
 
@@ -65,7 +66,7 @@ class Asker:
         asked = Asked(time.perf_counter())
         try:
             async for message in next(self._stubs).Draw(request, timeout=deadline):
-                for event in message.group.events or (message,):
+                for event in ungrouped(message):
                     self._note(asked, event)
         except grpc.aio.AioRpcError as exc:
             asked.ended = time.perf_counter()

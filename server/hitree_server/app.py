@@ -134,7 +134,6 @@ class App:
 
     def _serve(self, backends: tuple[Backend, ...]) -> None:
         self._backends = backends
-        self.metrics.watch({one.manifest.label: one.engine.stats for one in backends})
         self.service.open(*backends)
 
     async def _retire(self, backend: Backend) -> None:

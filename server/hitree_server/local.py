@@ -44,7 +44,6 @@ class Home:
         self._thread = threading.Thread(
             target=self.loop.run_forever, name="hitree-embedded", daemon=True
         )
-        self.metrics.watch({one.manifest.label: one.engine.stats for one in backends})
         self.service.open(*backends)
         self._thread.start()
 

@@ -132,14 +132,16 @@ class EngineCollector(Collector):
 
 def _families(bundle: str, stats: Stats) -> Iterator[Metric]:
     """What one engine counted."""
-    yield from _gauges(
+    yield from _values(
+        GaugeMetricFamily,
         bundle,
         requests_running=("Drawings that own rows", stats.running),
         requests_waiting=("Drawings that wait for rows", stats.waiting),
         requests_paused=("Drawings whose reader is slow", stats.paused),
         engine_ready=("1 where drawings can be made", stats.ready),
     )
-    yield from _counters(
+    yield from _values(
+        CounterMetricFamily,
         bundle,
         steps=("Engine steps", stats.steps),
         steps_failed=("Engine steps that failed", stats.steps_failed),
@@ -158,16 +160,13 @@ def _families(bundle: str, stats: Stats) -> Iterator[Metric]:
     yield _by_reason(bundle, "sequences_refused", "Sequences not accepted", stats.rejected)
 
 
-def _gauges(bundle: str, **values: tuple[str, float]) -> Iterator[Metric]:
+def _values(
+    kind: type[GaugeMetricFamily | CounterMetricFamily],
+    bundle: str,
+    **values: tuple[str, float],
+) -> Iterator[Metric]:
     for name, (text, value) in values.items():
-        family = GaugeMetricFamily(f"hitree_{name}", text, labels=[BUNDLE])
-        family.add_metric([bundle], value)
-        yield family
-
-
-def _counters(bundle: str, **values: tuple[str, float]) -> Iterator[Metric]:
-    for name, (text, value) in values.items():
-        family = CounterMetricFamily(f"hitree_{name}", text, labels=[BUNDLE])
+        family = kind(f"hitree_{name}", text, labels=[BUNDLE])
         family.add_metric([bundle], value)
         yield family
 

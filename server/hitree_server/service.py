@@ -103,6 +103,7 @@ class Service:
         Calls that run end with what they began with.
         """
         self._backends = backends
+        self.metrics.watch({one.manifest.label: one.engine.stats for one in backends})
 
     def close(self) -> None:
         """Refuse new calls; those that run go on."""
