@@ -11,6 +11,7 @@ import onnx
 from onnx import numpy_helper, parser
 
 from hitree.bundle import StateTensor, StepGraph, Tensor
+from hitree.stroke5 import DOWN, DRAWING, END, SEGMENT, STROKE, UP
 from hitree_server.engine import Engine, EngineSettings, Leaf, PointsMade, SequenceSpec
 
 if TYPE_CHECKING:
@@ -44,19 +45,16 @@ def step_graph(
     return StepGraph(
         file="decoder_step.onnx",
         inputs=(
-            Tensor("noise", (stride, 5)),
+            Tensor("noise", (2, stride, 5)),
             Tensor("temperature", (1,)),
-            Tensor("condition", (condition,)),
+            Tensor("condition", (2, condition)),
             Tensor("forced", (stride, 5)),
             Tensor("force", (stride,)),
-            Tensor("may_end", (stride,)),
-            Tensor("limit", (1,)),
+            Tensor("last", (2,)),
+            Tensor("begun", (1,)),
+            Tensor("limit", (2,)),
         ),
-        outputs=(
-            Tensor("rows", (stride, 5)),
-            Tensor("segment_end", (stride,)),
-            Tensor("made", (1,)),
-        ),
+        outputs=(Tensor("points", (stride, 3)), Tensor("made", (2,))),
         state=(
             StateTensor("row", (5,), output="row_out", initial=(0, 0, 0, 1, 0)),
             StateTensor("position", (2,), output="position_out", initial=(128, 128)),
@@ -103,28 +101,31 @@ class FakeDevice:
         self.buckets.append(len(i["row"]))
         names = [name.removesuffix("_out") for name in o if name.endswith("_out")]
         state = {name: i[name].copy() for name in names}
-        live = i["limit"] > 0
-        o["made"][:] = 0
-        for index in range(i["noise"].shape[1]):
-            made = self._once(i, state, index)
-            for name, value in made.items():
+        limit, rows, stride = i["limit"], np.arange(len(i["row"])), o["points"].shape[1]
+        leaf = np.zeros(len(rows), np.int64)  # the one at hand, or the next one
+        drawn = np.zeros((len(rows), 2), np.int64)
+        live = limit[:, 0] > 0
+        state["row"][live & (i["begun"][:, 0] == 0), DOWN:] = 0, 1, 0  # the pen is lifted
+        for index in range(stride):
+            told = _told(i, index, leaf, drawn[rows, leaf])
+            for name, value in self._once(told, state).items():
                 where = live.reshape(-1, *[1] * (value.ndim - 1))
                 state[name] = np.where(where, value, state[name])
-            row = state["row"]
-            o["rows"][:, index] = row
-            lifted = (row[:, 3] > 0) & (i["noise"][:, index, 4] < self.segment_end)
-            o["segment_end"][:, index] = lifted | (row[:, 4] > 0)
-            o["made"][:] += live
-            live = live & (o["segment_end"][:, index, None] == 0) & (i["limit"] > index + 1)
+            ends = self._ends(state["row"], told["noise"])
+            o["points"][:, index] = np.column_stack([state["position"], ends])
+            drawn[rows, leaf] += live
+            crosses = live & (leaf == 0) & (ends == SEGMENT) & (limit[:, 1] > 0)
+            goes_on = (ends < SEGMENT) & (drawn[rows, leaf] < limit[rows, leaf])
+            live, leaf = live & (goes_on | crosses), leaf + crosses
+        o["made"][:] = drawn
         for name, value in state.items():
             o[f"{name}_out"][:] = value
 
     def _once(
-        self, i: Mapping[str, np.ndarray], state: Mapping[str, np.ndarray], index: int
+        self, i: Mapping[str, np.ndarray], state: Mapping[str, np.ndarray]
     ) -> dict[str, np.ndarray]:
-        noise, forced = i["noise"][:, index], i["forced"][:, index]
-        force = i["force"][:, index : index + 1]
-        drive = i["condition"].sum(axis=1, keepdims=True) + state["row"][:, :1] / 8
+        forced, force, condition = i["forced"], i["force"], i["condition"]
+        drive = condition.sum(axis=1, keepdims=True) + state["row"][:, :1] / 8
         made = {
             "h": np.tanh(0.5 * state["h"] + drive).astype(np.float32),
             "c": state["c"] + forced[:, :1] * force,
@@ -133,11 +134,15 @@ class FakeDevice:
         if "memory" in state:
             made["memory"] = 0.9 * state["memory"] + push[:, :, None]
             push = push + made["memory"][:, :, 0]
-        sampled = self._sample(noise, i["temperature"], i["may_end"][:, index], state["row"], push)
+        sampled = self._sample(i["noise"], i["temperature"], i["may_end"], state["row"], push)
         row = made["row"] = np.where(force > 0, forced, sampled)
         made["position"] = state["position"] + (row[:, 4:] < 0.5) * row[:, :2]
-        made["position"][i["condition"][:, 0] == self.poison] = np.inf
+        made["position"][condition[:, 0] == self.poison] = np.inf
         return made
+
+    def _ends(self, row: np.ndarray, noise: np.ndarray) -> np.ndarray:
+        stroke = (row[:, UP] > 0) * (STROKE + (noise[:, 4] < self.segment_end))
+        return np.where(row[:, END] > 0, DRAWING, stroke)
 
     def _sample(
         self,
@@ -154,6 +159,22 @@ class FakeDevice:
         row[:, :2] = np.rint(offset * 4) / 4 * ~ends[:, None]
         row[:, 2], row[:, 3], row[:, 4] = ~ends & ~lifts, lifts, ends
         return row
+
+
+def _told(
+    i: Mapping[str, np.ndarray], index: int, leaf: np.ndarray, at: np.ndarray
+) -> dict[str, np.ndarray]:
+    """What the inputs say of a step's row ``index``, the ``at``-th that it draws under ``leaf``."""
+    rows = np.arange(len(leaf))
+    first = (at == 0) & ((leaf > 0) | (i["begun"][:, 0] == 0))
+    return {
+        "noise": i["noise"][rows, leaf, at],
+        "temperature": i["temperature"],
+        "condition": i["condition"][rows, leaf],
+        "forced": i["forced"][:, index],
+        "force": i["force"][:, index : index + 1],
+        "may_end": i["last"][rows, leaf] * ~first,
+    }
 
 
 class SteppedEngine(Engine):
@@ -215,15 +236,22 @@ async def settle() -> None:
 
 _ONNX = """
 <ir_version: 9, opset_import: ["" : 18]>
-step (float[B,1,5] noise, float[B,1] temperature, float[B,C] condition, float[B,1,5] forced,
-      float[B,1] force, float[B,1] may_end, float[B,1] limit, float[B,5] row, float[B,2] position,
-      float[B,H] h, float[B,H] c)
-  => (float[B,1,5] rows, float[B,1] segment_end, float[B,1] made, float[B,5] row_out,
-      float[B,2] position_out, float[B,H] h_out, float[B,H] c_out)
+step (float[B,2,1,5] noise, float[B,1] temperature, float[B,2,C] condition, float[B,1,5] forced,
+      float[B,1] force, float[B,2] last, float[B,1] begun, float[B,2] limit, float[B,5] row,
+      float[B,2] position, float[B,H] h, float[B,H] c)
+  => (float[B,1,3] points, float[B,2] made, float[B,5] row_out, float[B,2] position_out,
+      float[B,H] h_out, float[B,H] c_out)
 <float one = {1}, float half = {0.5}, float grid = {4}, float reach = {30}, float lift = {0.1},
- float close = {0.3}, float rare = {0.9}>
+ float close = {0.3}, float rare = {0.9}, float drawing = {3}, float[1,3] lifted = {0, 1, 0},
+ float[2] most = {1, 0}, int64 at_hand = {0}>
 {
-  x = Concat <axis = 1> (row, condition, h)
+  under = Gather <axis = 1> (condition, at_hand)
+  may_last, _ = Split <axis = 1, num_outputs = 2> (last)
+  may_end = Mul (may_last, begun)
+  way, flags = Split <axis = 1> (row, parts)
+  is_begun = Greater (begun, half)
+  before = Where (is_begun, flags, lifted)
+  x = Concat <axis = 1> (way, before, under, h)
   gates_raw = MatMul (x, W)
   gates = Add (gates_raw, b)
   i_raw, f_raw, o_raw, g_raw = Split <axis = 1, num_outputs = 4> (gates)
@@ -237,7 +265,8 @@ step (float[B,1,5] noise, float[B,1] temperature, float[B,C] condition, float[B,
   squashed = Tanh (c_out)
   h_out = Mul (o, squashed)
   mean = MatMul (h_out, V)
-  uniforms = Squeeze (noise, one_axis)
+  leaf_noise = Gather <axis = 1> (noise, at_hand)
+  uniforms = Squeeze (leaf_noise, one_axis)
   n_mix, n_xy, n_pen, n_end = Split <axis = 1> (uniforms, widths)
   centred = Sub (n_xy, half)
   spread = Mul (centred, temperature)
@@ -257,16 +286,19 @@ step (float[B,1,5] noise, float[B,1] temperature, float[B,C] condition, float[B,
   forcing = Greater (force, half)
   given = Squeeze (forced, one_axis)
   row_out = Where (forcing, given, sampled)
-  rows = Unsqueeze (row_out, one_axis)
   xy, pen, up, end = Split <axis = 1> (row_out, columns)
   stays = Sub (one, end)
   move = Mul (xy, stays)
   position_out = Add (position, move)
   is_close = Less (n_end, close)
   closes = Cast <to = 1> (is_close)
-  up_closes = Mul (up, closes)
-  segment_end = Max (up_closes, end)
-  made = Min (limit, one)
+  segment = Add (closes, one)
+  up_ends = Mul (up, segment)
+  end_ends = Mul (end, drawing)
+  what_ends = Add (up_ends, end_ends)
+  point = Concat <axis = 1> (position_out, what_ends)
+  points = Unsqueeze (point, one_axis)
+  made = Min (limit, most)
 }
 """
 
@@ -282,7 +314,7 @@ def write_step_graph(
         scale = 1 / np.sqrt(shape[0])
         return numpy_helper.from_array(rng.normal(0, scale, shape).astype(np.float32), name)
 
-    model = parser.parse_model(_ONNX.replace("B,C", f"B,{condition}").replace("B,H", f"B,{hidden}"))
+    model = parser.parse_model(_ONNX.replace("2,C", f"2,{condition}").replace("B,H", f"B,{hidden}"))
     model.graph.initializer.extend(
         [
             weights("W", width, 4 * hidden),
@@ -290,6 +322,7 @@ def write_step_graph(
             weights("V", hidden, 2),
             numpy_helper.from_array(np.array([1, 2, 1, 1], np.int64), "widths"),
             numpy_helper.from_array(np.array([2, 1, 1, 1], np.int64), "columns"),
+            numpy_helper.from_array(np.array([2, 3], np.int64), "parts"),
             numpy_helper.from_array(np.array([1], np.int64), "one_axis"),
         ]
     )

@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hitree import bundle as bundles
-from hitree.drawing import CENTRE
-from hitree.stroke5 import END, UP
+from hitree.stroke5 import DRAWING, NOTHING, SEGMENT, STROKE
 from hitree_server.engine import noise
 from hitree_server.engine.device import open_device
 from hitree_server.models import Models
@@ -115,20 +114,22 @@ class Sketch:
 
 
 class Columns:
-    """What is known of every row besides the graph's state; each array's first axis is the row."""
+    """What is known of every row besides the graph's state; each array's first axis is the row.
+
+    An axis of 2 is the leaf at hand and the one after it.
+    """
 
     def __init__(self, rows: int) -> None:
-        self.key = np.zeros(rows, np.uint64)  # of the noise
-        self.step = np.zeros(rows, np.uint64)  # in the leaf
-        self.last = np.zeros(rows, np.bool_)  # it is the last leaf
-        self.node = np.zeros(rows, np.int32)
+        self.keys = np.zeros((rows, 2), np.uint64)  # of the noise
+        self.steps = np.zeros((rows, 2), np.uint64)  # in the leaf
+        self.nodes = np.zeros((rows, 2), np.int32)
+        self.leaves_left = np.zeros(rows, np.int64)  # after the one at hand
         self.stroke = np.zeros(rows, np.int32)
         self.open = np.zeros(rows, np.bool_)  # the stroke has points
         self.points = np.zeros(rows, np.int64)
         self.points_leaf = np.zeros(rows, np.int64)
         self.max_points = np.zeros(rows, np.int64)
         self.max_points_leaf = np.zeros(rows, np.int64)
-        self.xy = np.zeros((rows, 2), np.float32)  # where the pen is
         self.held = np.zeros(rows, np.int64)  # points not taken
         self.since = np.zeros(rows, np.float64)  # when the oldest of them was made
         self.out = np.zeros((rows, MAX_POINTS + 1, 4), np.int32)
@@ -174,7 +175,7 @@ class Batch:
         self._compute(n)
         due, leaf_over, finished = self._advance(n, time.monotonic())
         for row in np.flatnonzero(leaf_over & ~finished).tolist():
-            self._lift(row)
+            self._turn(row)
         sketches = [self._sketches[row] for row in np.flatnonzero(due).tolist()]
         for sketch in sketches:
             sketch.due = True
@@ -200,13 +201,13 @@ class Batch:
 
     def _compute(self, n: int) -> None:
         c, inputs, graph = self._columns, self._inputs, self._graph
-        inputs["noise"][:n] = noise.draw(c.key[:n], c.step[:n], graph.noise, graph.stride)
-        inputs["may_end"][:n] = c.last[:n, None]
-        inputs["may_end"][:n, 0] *= c.points_leaf[:n] > 0
-        left = np.minimum(
-            c.max_points[:n] - c.points[:n], c.max_points_leaf[:n] - c.points_leaf[:n]
-        )
-        inputs["limit"][:n, 0] = np.minimum(left, graph.stride)
+        keys, steps = c.keys[:n].ravel(), c.steps[:n].ravel()
+        uniforms = noise.draw(keys, steps, graph.noise, graph.stride)
+        inputs["noise"][:n] = uniforms.reshape(n, 2, graph.stride, graph.noise)
+        inputs["begun"][:n, 0] = c.points_leaf[:n] > 0
+        left, most = c.max_points[:n] - c.points[:n], c.max_points_leaf[:n]
+        inputs["limit"][:n, 0] = np.minimum(left, most - c.points_leaf[:n])
+        inputs["limit"][:n, 1] = most * ((c.leaves_left[:n] > 0) & (left >= graph.stride))
         key = (n, self._side)
         if key not in self._calls:
             self._calls[key] = self._bind(n)
@@ -227,46 +228,43 @@ class Batch:
 
     def _advance(self, n: int, now: float) -> tuple[NDArray[np.bool_], ...]:
         """Take in a step; which rows are due, at the end of a leaf, and finished."""
-        c, made = self._columns, self._outputs["made"][:n, 0]
-        end, last = self._outputs["segment_end"][:n], made.astype(np.int64) - 1
-        begun = c.points[:n] > 0
-        leaf_over = (c.points_leaf[:n] + made >= c.max_points_leaf[:n]) | (
-            end[self._index[:n], last] > 0.5
-        )
-        exhausted = c.points[:n] + made >= c.max_points[:n]
+        c, counts = self._columns, self._outputs["made"][:n].astype(np.int64)
+        made, begun = counts.sum(axis=1), c.points[:n] > 0
         for index in range(self._graph.stride):
-            over = (leaf_over | exhausted) & (last == index)
-            self._take_in(index, made > index, over, now)
-        finished = exhausted | (leaf_over & c.last[:n])
+            for row in np.flatnonzero((counts[:, 0] == index) & (made > index)).tolist():
+                self._turn(row)  # the graph went on to the next leaf
+            self._take_in(index, made > index, now)
+        ends = self._outputs["points"][self._index[:n], made - 1, 2]
+        leaf_over = (ends >= SEGMENT) | (c.points_leaf[:n] >= c.max_points_leaf[:n])
+        exhausted = c.points[:n] >= c.max_points[:n]
+        finished = exhausted | (leaf_over & (c.leaves_left[:n] == 0))
+        cut = leaf_over & c.open[:n]
+        c.stroke[:n] += cut
+        c.open[:n] &= ~cut
         # The next chance to send comes with the next step.
         late = (c.held[:n] > 0) & (c.since[:n] <= now + self._seconds - FLUSH_SECONDS)
         first = ~begun & (c.points[:n] > 0)
         full = c.held[:n] > FLUSH_POINTS - self._graph.stride
         return first | late | full | finished, leaf_over, finished
 
-    def _take_in(
-        self, index: int, made: NDArray[np.bool_], over: NDArray[np.bool_], now: float
-    ) -> None:
+    def _take_in(self, index: int, made: NDArray[np.bool_], now: float) -> None:
         """Take in the row at ``index`` of those drawings that it was ``made`` of."""
         c, n = self._columns, len(made)
-        row = self._outputs["rows"][:n, index]
-        point = made & (row[:, END] < 0.5)
-        c.xy[:n] += row[:, :2] * point[:, None]
-        self._hold(point, now)
-        c.step[:n] += made.astype(np.uint64)
+        x_y, ends = np.split(self._outputs["points"][:n, index], [2], axis=1)
+        point = made & (ends[:, 0] < DRAWING)
+        self._hold(x_y, point, now)
+        c.steps[:n, 0] += made.astype(np.uint64)
         c.points[:n] += point
         c.points_leaf[:n] += point
-        opened = c.open[:n] | point
-        stroke_over = opened & (over | (made & (row[:, UP] > 0.5)))
-        c.open[:n] = opened & ~stroke_over
-        c.stroke[:n] += stroke_over
+        c.open[:n] = np.where(point, ends[:, 0] == NOTHING, c.open[:n])
+        c.stroke[:n] += point & (ends[:, 0] >= STROKE)
 
-    def _hold(self, point: NDArray[np.bool_], now: float) -> None:
+    def _hold(self, x_y: NDArray[np.float32], point: NDArray[np.bool_], now: float) -> None:
         """Keep a point of every row that made one; the others write where nobody reads."""
         c, n = self._columns, len(point)
         rows, held = self._index[:n], c.held[:n]
-        c.out[rows, held, :2] = c.xy[:n] * GRID
-        c.out[rows, held, 2], c.out[rows, held, 3] = c.stroke[:n], c.node[:n]
+        c.out[rows, held, :2] = x_y * GRID
+        c.out[rows, held, 2], c.out[rows, held, 3] = c.stroke[:n], c.nodes[:n, 0]
         c.since[:n][point & (held == 0)] = now
         held += point
 
@@ -278,25 +276,25 @@ class Batch:
             column[row] = 0
         for name, array in self._states[self._side].items():
             array[row] = self._fresh[name]
-        c.xy[row] = CENTRE
         self._inputs["temperature"][row] = sketch.job.temperature
         c.max_points[row] = sketch.job.max_points
         c.max_points_leaf[row] = sketch.job.max_points_leaf
-        self._turn(sketch)
+        self._begin(sketch)
 
-    def _turn(self, sketch: Sketch) -> None:
+    def _begin(self, sketch: Sketch) -> None:
         """Begin the leaf ``sketch.leaf``."""
         row, leaf, job, c = sketch.row, sketch.leaf, sketch.job, self._columns
-        self._inputs["condition"][row] = job.conditions[leaf]
-        c.key[row] = noise.key(job.seed, 0, job.nodes[leaf])
-        c.step[row] = c.points_leaf[row] = 0
-        c.node[row], c.last[row] = job.nodes[leaf], leaf == len(job.nodes) - 1
+        for place, node in enumerate(job.nodes[leaf : leaf + 2]):
+            self._inputs["condition"][row, place] = job.conditions[leaf + place]
+            c.keys[row, place], c.nodes[row, place] = noise.key(job.seed, 0, node), node
+        left = c.leaves_left[row] = len(job.nodes) - 1 - leaf
+        self._inputs["last"][row] = left == 0, left == 1
+        c.steps[row] = c.points_leaf[row] = 0
 
-    def _lift(self, row: int) -> None:
-        """Go on to the next leaf, with the pen up."""
-        self._states[self._side]["row"][row, 2:] = (0, 1, 0)
+    def _turn(self, row: int) -> None:
+        """Go on to the next leaf."""
         self._sketches[row].leaf += 1
-        self._turn(self._sketches[row])
+        self._begin(self._sketches[row])
 
     def _leave(self, row: int) -> None:
         """Free a row; the last one moves into the gap."""
@@ -305,7 +303,7 @@ class Batch:
         sketch.done, sketch.row = True, -1
         if last is sketch:
             return
-        kept = (self._inputs["condition"], self._inputs["temperature"])
+        kept = [self._inputs[name] for name in ("condition", "temperature", "last")]
         for array in (*self._columns.all, *self._states[self._side].values(), *kept):
             array[row] = array[last.row]
         self._sketches[row], last.row = last, row

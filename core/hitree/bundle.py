@@ -20,7 +20,6 @@ _T = TypeVar("_T", bound="Tensor")
 MANIFEST = "manifest.json"
 FORMAT = 1
 FP32 = "fp32"
-READ = frozenset({"row", "position"})  # state of a decoder that its engine reads and writes
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,19 @@ class StateTensor(Tensor):
 class StepGraph:
     """One step of a recurrent model: rows in, rows out, state carried by the caller.
 
-    The sketch decoder's step draws up to ``stride`` rows of every sequence, one after the other.
+    The sketch decoder's step draws up to S = ``stride`` stroke-5 rows of every sequence, one after
+    the other. Where a segment ends, it goes on with the next leaf. Its inputs, a row of the batch
+    each; an axis of 2 is the leaf at hand and the one after it:
+
+    * ``noise`` (2, S, ``noise``): uniforms of the next rows under the leaf, and of the first ones;
+    * ``temperature`` (1,) and ``condition`` (2, C), made by the graph of that name;
+    * ``forced`` (S, 5) and ``force`` (S,): a row to be made as it is given, where 1;
+    * ``last`` (2,): 1 for the leaf that may end the drawing, which it may after its first row;
+    * ``begun`` (1,): 0 where the leaf at hand has no row; the pen is lifted then;
+    * ``limit`` (2,): rows to draw at most; 0 keeps the batch's row as it is, or the leaf unbegun.
+
+    Its outputs: ``made`` (2,), the rows that were drawn under either leaf, and ``points`` (S, 3):
+    the position after each in units, and what ends with it, as in `hitree.stroke5`.
     """
 
     file: str  # in float32
@@ -55,13 +66,8 @@ class StepGraph:
     precisions: dict[str, str] = field(default_factory=dict)  # others, "int8", … -> file
     best: dict[str, str] = field(default_factory=dict)  # provider -> the precision to use there
     dense: tuple[str, ...] = ()  # precisions that do the same work in every step
-    rows: str = ""  # file of the graph that puts rows of the `resident` state in another order
+    rows: str = ""  # file of the graph that puts rows of the state in another order
     stride: int = 1  # rows that a step draws of a sequence at most
-
-    @property
-    def resident(self) -> tuple[StateTensor, ...]:
-        """The state that steps alone read and write, so that it may stay on a device."""
-        return tuple(t for t in self.state if t.name not in READ)
 
     def choose(self, provider: str, precision: str = "auto") -> tuple[str, str]:
         """The precision to use on ``provider``, and its file.

@@ -21,6 +21,9 @@ GRID = 4  # steps a unit
 DOWN, UP, END = 2, 3, 4  # columns of a row
 ROW = 5  # of them in all
 
+# What ends with a row that a decoder draws; each includes those before it.
+NOTHING, STROKE, SEGMENT, DRAWING = range(4)
+
 _WIRE_LIMIT = 2**29  # units, either way, that still fit a signed 32-bit count of grid steps
 
 Rows = NDArray[np.float32]

@@ -5,17 +5,17 @@ What a step needs of the instruction stack does not change while a leaf is drawn
 at once. What a stroke's beginning asks for (one row in ten) is done with those rows alone, or with
 all of them where a device wants the same work in every step.
 
-A served step draws several rows of every sequence, one after the other, and stops where a segment
-ends, so that what its caller does between steps is done less often. It computes what
-`SketchDecoder.step` computes, called as often, but for rounding.
+A served step draws several rows of every sequence, one after the other, and goes on to the next
+leaf where a segment ends, so that what its caller does between steps is done less often. It
+computes what `SketchDecoder.step` computes, called as often, but for rounding.
 
 Shapes: as in `hitree_training.models.decoder`; k rows of B whose stroke begins; S rows that a step
-draws of a sequence at most.
+draws of a sequence at most; an axis of 2 is the leaf at hand and the one after it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, cast  # Any: the exporter's graph context has no public type
 
 import torch
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hitree.drawing import CENTRE
-from hitree.stroke5 import DOWN, END, GRID, UP
+from hitree.stroke5 import DOWN, DRAWING, END, GRID, ROW, SEGMENT, UP
 from hitree_export.products import Gates, Product, exact
 from hitree_training.models.decoder import (
     SIGMA_FLOOR,
@@ -40,10 +40,12 @@ if TYPE_CHECKING:
     from hitree_training.models.decoder import SketchDecoder
 
 PENS = len(Pen._fields)
+NOISE = 5  # uniforms that a row takes
 
 # Draws a row of the sequences that are live: of a state, what is live (B, 1), the condition, and
-# the rest of `SketchDecoder.step`'s inputs; returns the state and whether the segment ends (B, 1).
+# the rest of `SketchDecoder.step`'s inputs; returns the state and what ends with the row (B, 1).
 Once = Callable[..., tuple[State, Tensor]]
+Parts = Callable[[Tensor], Sequence[Tensor]]
 
 
 class Condition(nn.Module):
@@ -81,26 +83,58 @@ def widths(decoder: SketchDecoder) -> list[int]:
     return [4 * p.width, 6 * p.mixtures + 4, p.begin, p.layout, TOLD]
 
 
-def stride(once: Once, *tensors: Tensor) -> tuple[Tensor, ...]:
+def stride(once: Once, parts: Parts, *tensors: Tensor) -> tuple[Tensor, ...]:
     """Draw up to S rows of every sequence, ``once`` at a time.
 
-    ``tensors`` are the graph's inputs, with an axis of S after that of the rows where they are of
-    one drawn row, and the state. A sequence draws no more than its ``limit`` (B, 1), and nothing
-    after a row that ends a segment. Returns the rows (B, S, 5), whether a segment ended with each
-    (B, S), how many were drawn (B, 1), and the state as it was after the last one of these.
+    ``parts`` cuts conditions up into what ``once`` takes of them; ``tensors`` are the graph's
+    inputs (`hitree.bundle.StepGraph` says what they hold) and the state. Returns the points
+    (B, S, 3), how many rows were drawn under either leaf (B, 2), and the state as it was after the
+    last one of these.
     """
-    noise, temperature, condition, forced, force, may_end, limit, *rest = tensors
-    state, live = State(Pen(*rest[:PENS]), *rest[PENS:]), limit > 0
-    rows, ends, made = list[Tensor](), list[Tensor](), torch.zeros_like(limit)
-    for index in range(noise.shape[1]):
-        uniforms, given = noise[:, index], forced[:, index]
-        flags = force[:, index : index + 1], may_end[:, index : index + 1]
-        state, end = once(state, live, condition, uniforms, temperature, given, *flags)
-        rows.append(state.pen.row)
-        ends.append(end)
-        made = made + live
-        live = live & (end < 1) & (limit > index + 1)
-    return torch.stack(rows, dim=1), torch.cat(ends, dim=1), made, *state.pen, *state[1:]
+    noise, temperature, condition, forced, force, last, begun, limit, *rest = tensors
+    state, S = State(Pen(*rest[:PENS]), *rest[PENS:]), forced.shape[1]
+    conditions = parts(condition.reshape(-1, condition.shape[2]))  # of every leaf: (2 B, …)
+    chances, row = _chances(noise, last, begun), torch.arange(noise.shape[0]).unsqueeze(1)
+    first, second = row * 2 * S, row * 2 * S + S
+    until, more = torch.split(limit.to(torch.int64), 1, dim=1)
+    # Where a sequence is among its chances, and where it stops; where it was when it turned.
+    at, stop, turn = first, first + until, first
+    live, turned = at < stop, more < 0
+    state = _lifted(state, live & (begun < 1))
+    points = list[Tensor]()
+    for index in range(S):
+        told, may_end = torch.split(chances.index_select(0, at.reshape(-1)), [NOISE, 1], dim=1)
+        given = forced[:, index], force[:, index : index + 1], may_end
+        which = (row * 2 + turned).reshape(-1)
+        under = [part.index_select(0, which) for part in conditions]
+        state, ends = once(state, live, under, told, temperature, *given)
+        points.append(torch.cat([state.pen.position, ends], dim=1))
+        at = at + live
+        if index < S - 1:
+            turns = live & ~turned & (ends == SEGMENT)
+            stop = torch.where(ends < SEGMENT, stop, torch.where(turns, second + more, first))
+            turn, at = torch.where(turns, at, turn), torch.where(turns, second, at)
+            turned, live = turned | turns, at < stop
+    made = torch.cat([torch.where(turned, turn, at) - first, (at - second) * turned], dim=1)
+    return torch.stack(points, dim=1), made.to(limit.dtype), *state.pen, *state[1:]
+
+
+def _chances(noise: Tensor, last: Tensor, begun: Tensor) -> Tensor:
+    """Uniforms, and whether the drawing may end with them: (B 2 S, N + 1).
+
+    S of each sequence are under the leaf at hand, S under the next one.
+    """
+    may_end = torch.stack([last] * noise.shape[2], dim=2)  # (B, 2, S)
+    firsts = torch.stack([begun * last[:, :1], 0 * begun], dim=1)
+    may_end = torch.cat([firsts, may_end[:, :, 1:]], dim=2).unsqueeze(-1)
+    return torch.cat([noise, may_end], dim=3).reshape(-1, NOISE + 1)
+
+
+def _lifted(state: State, begins: Tensor) -> State:
+    """The pen is up where a leaf ``begins`` (B, 1): no stroke crosses leaves."""
+    row = state.pen.row
+    flags = torch.where(begins, torch.eye(ROW)[UP, DOWN:], row[:, DOWN:])
+    return state._replace(pen=state.pen._replace(row=torch.cat([row[:, :DOWN], flags], dim=1)))
 
 
 class DecoderStep(nn.Module):
@@ -116,27 +150,31 @@ class DecoderStep(nn.Module):
         self._dense = dense
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
-        return stride(self.once, *tensors)
+        return stride(self.once, self.parts, *tensors)
+
+    def parts(self, condition: Tensor) -> tuple[Tensor, ...]:
+        """Prepared conditions (B, P), as `hear` takes them."""
+        return torch.split(condition, widths(self.decoder), dim=-1)
 
     def once(
-        self, state: State, live: Tensor, condition: Tensor, *told: Tensor
+        self, state: State, live: Tensor, condition: Sequence[Tensor], *told: Tensor
     ) -> tuple[State, Tensor]:
         """The next row of all that are ``live`` (B, 1); the others stay what they are."""
         heard, said = self.hear(state, condition, live)
-        row, segment_end = self._act(said, *told)
+        row, ends = self._act(said, *told)
         pen = move(heard.pen, row, self.decoder.preset.raster)
         pen = Pen(*(torch.where(live, new, old) for new, old in zip(pen, state.pen, strict=True)))
         h, c = torch.where(live, heard.h, state.h), torch.where(live, heard.c, state.c)
-        return heard._replace(pen=pen, h=h, c=c), segment_end
+        return heard._replace(pen=pen, h=h, c=c), ends
 
-    def hear(self, state: State, condition: Tensor, live: Tensor) -> tuple[State, Tensor]:
+    def hear(self, state: State, condition: Sequence[Tensor], live: Tensor) -> tuple[State, Tensor]:
         """See the last row; what the next one is drawn from comes raw: (B, 6 M + 4).
 
         Rows that are not ``live`` keep no strokes, and what they were drawn under.
         """
         d, pen = self.decoder, state.pen
         M, H, C = d.preset.mixtures, d.preset.width, d.preset.condition
-        gates, head, begin, query, told = torch.split(condition, widths(d), dim=-1)
+        gates, head, begin, query, told = condition
         begins = _Rows((pen.row[:, UP : UP + 1] > 0) & live, dense=self._dense)
         position = begins.of(pen.position)
         place = place_of(begins.of(pen.start), position, begins.of(pen.stroke))
@@ -186,7 +224,7 @@ class DecoderStep(nn.Module):
         force: Tensor,
         may_end: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """Draw the next row, (B, 5), and whether the segment ends with it, (B, 1)."""
+        """Draw the next row, (B, 5), and what ends with it, (B, 1)."""
         d, M = self.decoder, self.decoder.preset.mixtures
         for_component, for_radius, for_angle, for_pen, for_end = torch.split(noise, 1, dim=-1)
         mixtures, pen, segment = torch.split(said, [6 * M, 3, 1], dim=-1)
@@ -200,9 +238,14 @@ class DecoderStep(nn.Module):
         flags = sample_pen(pen, for_pen, may_end)  # (B, 3)
         row = torch.cat([offset * (1 - flags[:, END - DOWN :]), flags], dim=-1)
         row = torch.where(force > 0, forced, row)
-        ends = (for_end < torch.sigmoid(segment)).to(row.dtype)
-        lifts = 1 - row[:, DOWN : DOWN + 1]
-        return row, torch.maximum(ends * lifts, row[:, END : END + 1])
+        leaves = (for_end < torch.sigmoid(segment)).to(row.dtype)
+        return row, ending(row, leaves)
+
+
+def ending(row: Tensor, segment_end: Tensor) -> Tensor:
+    """What ends with rows (B, 5), as in `hitree.stroke5`; a segment may with a stroke: (B, 1)."""
+    _, up, end = torch.split(row[:, DOWN:], 1, dim=1)
+    return up * (1 + segment_end) + DRAWING * end
 
 
 class _Rows:
@@ -211,7 +254,7 @@ class _Rows:
     def __init__(self, meant: Tensor, *, dense: bool) -> None:
         """``meant`` (B, 1) is boolean."""
         self._meant = meant
-        self._at = None if dense else torch.nonzero(meant.squeeze(1))  # (k, 1)
+        self._at = None if dense else torch.nonzero(meant[:, 0])  # (k, 1)
 
     def of(self, x: Tensor) -> Tensor:
         """These rows of ``x`` (B, …): (k, …)."""

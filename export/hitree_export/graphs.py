@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from hitree import bundle
 from hitree.bundle import FP32
 from hitree.stroke5 import ROW
-from hitree_export.decoder_step import Condition, DecoderStep, widths
+from hitree_export.decoder_step import NOISE, Condition, DecoderStep, widths
 from hitree_export.products import Half, Quantised, reach
 from hitree_export.rows import rows_graph
 from hitree_export.symbolics import IR_VERSION, OPSET, row_independent
@@ -33,8 +33,7 @@ if TYPE_CHECKING:
     from hitree_training.models.scorer import Scorer
 
 FORBIDDEN = frozenset({"Loop", "Scan", "If", "LSTM", "GRU", "RNN"})
-NOISE = 5  # uniforms that a row of the decoder takes
-STRIDE = 2  # rows of a sequence that one of its steps draws at most: leaves have some 13
+STRIDE = 4  # rows of a sequence that one of its steps draws at most
 ROWS = 3  # of the example inputs: no size that a broadcast could be mistaken for
 STROKES, TOKENS, LEVELS = 7, 6, 4  # of the example inputs
 POINTS, FEATURES = 32, 4  # of a stroke, see hitree.segments
@@ -130,19 +129,16 @@ def decoder_graph(decoder: SketchDecoder) -> bundle.StepGraph:
     state = initial_state(decoder.preset, 1)
     initial = dict(zip((*Pen._fields, *State._fields[1:]), (*state.pen, *state[1:]), strict=True))
     inputs = (
-        bundle.Tensor("noise", (STRIDE, NOISE)),
+        bundle.Tensor("noise", (2, STRIDE, NOISE)),
         bundle.Tensor("temperature", (1,)),
-        bundle.Tensor("condition", (sum(widths(decoder)),)),
+        bundle.Tensor("condition", (2, sum(widths(decoder)))),
         bundle.Tensor("forced", (STRIDE, ROW)),
         bundle.Tensor("force", (STRIDE,)),
-        bundle.Tensor("may_end", (STRIDE,)),
-        bundle.Tensor("limit", (1,)),
+        bundle.Tensor("last", (2,)),
+        bundle.Tensor("begun", (1,)),
+        bundle.Tensor("limit", (2,)),
     )
-    outputs = (
-        bundle.Tensor("rows", (STRIDE, ROW)),
-        bundle.Tensor("segment_end", (STRIDE,)),
-        bundle.Tensor("made", (1,)),
-    )
+    outputs = (bundle.Tensor("points", (STRIDE, 3)), bundle.Tensor("made", (2,)))
     return bundle.StepGraph(
         file="decoder_step.onnx",
         inputs=inputs,

@@ -18,15 +18,16 @@ import torch
 from torch import Tensor, nn
 
 from hitree.bundle import FP32
-from hitree.drawing import CENTRE, Drawing
+from hitree.drawing import Drawing
 from hitree.segments import stroke_features
 from hitree.stroke5 import snap
-from hitree_export.decoder_step import PENS, Condition, stride
+from hitree_export.decoder_step import PENS, Condition, ending, stride
 from hitree_export.graphs import ExportError, GeneratorStep, decoder_steps
+from hitree_export.sequences import SEQUENCES, draw
 from hitree_training.models.decoder import Pen, State
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from numpy.typing import NDArray
 
@@ -34,14 +35,10 @@ if TYPE_CHECKING:
     from hitree.bundle import Tensor as RowTensor
     from hitree_export.graphs import Graphs
     from hitree_export.networks import Networks
+    from hitree_export.sequences import Array, Feed, Run
     from hitree_training.models.decoder import SketchDecoder
 
-    Array = NDArray[np.float32] | NDArray[np.int64]
-    Feed = dict[str, Array]
-    Run = Callable[[Feed], Feed]
-
 MOST_ROWS = 256  # a batch of the engine
-SEQUENCES, LENGTH = 32, 60  # whole sequences, and their rows
 TOLERANCE = 1e-3  # of state, log-probabilities and embeddings
 AGREE_STEP = 0.99  # share of single rows whose choice agrees
 AGREE_SEQUENCE = 0.9  # share of whole sequences that agree to the end
@@ -113,22 +110,22 @@ class _Plain(nn.Module):
         self.decoder = decoder
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
-        return stride(self._once, *tensors)
+        return stride(self._once, lambda condition: (condition,), *tensors)
 
     def _once(
-        self, state: State, live: Tensor, condition: Tensor, *told: Tensor
+        self, state: State, live: Tensor, condition: Sequence[Tensor], *told: Tensor
     ) -> tuple[State, Tensor]:
-        made, segment_end = self.decoder.step(state, condition, *told)
+        made, segment_end = self.decoder.step(state, *condition, *told)
         new, old = (*made.pen, *made[1:]), (*state.pen, *state[1:])
         kept = [
             torch.where(live.view(-1, *[1] * (n.dim() - 1)), n, o)
             for n, o in zip(new, old, strict=True)
         ]
-        return State(Pen(*kept[:PENS]), *kept[PENS:]), segment_end
+        return State(Pen(*kept[:PENS]), *kept[PENS:]), ending(made.pen.row, segment_end)
 
 
 def _resized(tensor: RowTensor, condition: int) -> RowTensor:
-    return replace(tensor, shape=(condition,)) if tensor.name == "condition" else tensor
+    return replace(tensor, shape=(2, condition)) if tensor.name == "condition" else tensor
 
 
 def _precisions(decoder: SketchDecoder, graphs: Graphs) -> Iterable[float]:
@@ -145,25 +142,24 @@ def _precisions(decoder: SketchDecoder, graphs: Graphs) -> Iterable[float]:
 def _one_step(ours: Run, theirs: Run, graph: StepGraph, least: float) -> tuple[float, float]:
     """One row from many states: how often the choices agree, how far the rest is apart."""
     feed = mixed_rows(graph, MOST_ROWS, seed=1)
-    feed["limit"] = np.ones_like(feed["limit"])
+    feed["limit"] = np.repeat(np.array([[1, 0]], np.float32), MOST_ROWS, axis=0)
     found, expected = _first(ours(feed)), _first(theirs(feed))
-    same = np.isclose(found["rows"], expected["rows"]).all(axis=(1, 2))
-    same &= (found["segment_end"] == expected["segment_end"]).all(axis=1)
+    same = np.isclose(found["points"], expected["points"]).all(axis=(1, 2))
     _require(same.mean() >= least, f"{same.mean():.1%} of single rows agree with torch")
     apart = max(_apart(name, found[name][same], expected[name][same]) for name in found)
     return float(same.mean()), apart
 
 
 def _first(found: Feed) -> Feed:
-    """What a step made, without what lies beyond the first row of each sequence."""
-    return found | {name: found[name][:, :1] for name in ("rows", "segment_end")}
+    """What a step made, without what lies beyond the first point of each sequence."""
+    return found | {"points": found["points"][:, :1]}
 
 
 def _sequences(ours: Run, theirs: Run, graph: StepGraph) -> float:
     """Whole sequences under the same noise: the share that agrees to the end."""
     feed = mixed_rows(graph, SEQUENCES, seed=2)
-    close = np.isclose(_draw(ours, graph, feed).rows, _draw(theirs, graph, feed).rows)
-    same = np.asarray(close).all(axis=(0, 2))  # (length, rows, 5) -> (rows,)
+    close = np.isclose(draw(ours, graph, feed).points, draw(theirs, graph, feed).points)
+    same = np.asarray(close).all(axis=(0, 2))  # (length, rows, 3) -> (rows,)
     _require(same.mean() >= AGREE_SEQUENCE, f"{same.mean():.1%} of sequences agree with torch")
     return float(same.mean())
 
@@ -191,10 +187,10 @@ def check_neighbours(run: Run, graph: StepGraph) -> None:
 def _check_alone(run: Run, graph: StepGraph) -> None:
     """Whole sequences in a batch against the same ones drawn alone, bit by bit."""
     feed = mixed_rows(graph, SEQUENCES, seed=5)
-    together = _draw(run, graph, feed).rows
+    together = draw(run, graph, feed).points
     for row in range(0, SEQUENCES, SEQUENCES // 4):
         one = {name: value[row : row + 1] for name, value in feed.items()}
-        alone = _draw(run, graph, one, first=row).rows
+        alone = draw(run, graph, one, first=row).points
         _require(
             alone.tobytes() == together[:, row : row + 1].tobytes(),
             "a sequence drawn alone differs from the same one drawn in a batch",
@@ -202,17 +198,17 @@ def _check_alone(run: Run, graph: StepGraph) -> None:
 
 
 def _check_resume(run: Run, graph: StepGraph) -> None:
-    """The state rebuilt from the points that were sent against the state itself, bit by bit."""
+    """The state rebuilt from the points that were sent against the state itself, bit by bit.
+
+    No step goes on to the next leaf as it is rebuilt: those that did are checked by the way.
+    """
     feed = mixed_rows(graph, SEQUENCES, seed=9)
-    drawn = _draw(run, graph, feed)
-    # On the wire are absolute positions; a replica takes their differences.
-    positions = np.cumsum(drawn.rows[..., :2], axis=0, dtype=np.float32) + np.float32(CENTRE)
-    sent = drawn.rows.copy()
-    sent[..., :2] = np.diff(positions, axis=0, prepend=np.float32(CENTRE))
-    rebuilt = _draw(run, graph, feed, forced=sent)
-    for name, value in drawn.state.items():
+    drawn = draw(run, graph, feed)
+    rebuilt = draw(run, graph, feed, sent=drawn.points)
+    again = rebuilt.state | {"points": rebuilt.points}
+    for name, value in (drawn.state | {"points": drawn.points}).items():
         _require(
-            np.array_equal(rebuilt.state[name], value),
+            np.array_equal(again[name], value),
             f"{name} rebuilt from the points differs from what it was; drawings cannot resume",
         )
 
@@ -228,10 +224,10 @@ def check_rows(run: Run, graph: StepGraph) -> None:
         index = rng.integers(0, rows + fresh, wanted)
         old, new = mixed_rows(graph, rows, seed=11), mixed_rows(graph, fresh, seed=12)
         feed: Feed = {"index": index}
-        for tensor in graph.resident:
+        for tensor in graph.state:
             feed |= {tensor.name: old[tensor.name], f"{tensor.name}_fresh": new[tensor.name]}
         found = run(feed)
-        for tensor in graph.resident:
+        for tensor in graph.state:
             expected = np.concatenate([old[tensor.name], new[tensor.name]])[index]
             _require(
                 found[tensor.output].tobytes() == expected.tobytes(),
@@ -250,59 +246,16 @@ def mixed_rows(graph: StepGraph, rows: int, seed: int) -> Feed:
     made = np.concatenate([moves, flags], axis=2)
     feed["forced"], feed["row"] = made[:, 1:], made[:, 0]
     feed["force"] = (rng.random((rows, graph.stride)) < 0.2).astype(np.float32)
-    feed["may_end"] = (rng.random((rows, graph.stride)) < 0.7).astype(np.float32)
-    feed["limit"] = rng.integers(0, graph.stride + 1, (rows, 1)).astype(np.float32)
+    for name in ("last", "begun"):
+        feed[name] = (feed[name] < 0.7).astype(np.float32)
+    feed["limit"] = rng.integers(0, graph.stride + 1, (rows, 2)).astype(np.float32)
     feed["temperature"] = feed["temperature"] * np.float32(1.2) + np.float32(0.1)
     for name in ("position", "start"):
         feed[name] = snap(feed[name].astype(np.float32) * 256)
+    feed["strokes"][..., -1] = np.rint(feed["strokes"][..., -1])  # whether it is there
     for name in ("condition", "h", "c"):
         feed[name] = feed[name] * np.float32(2) - np.float32(1)
     return feed
-
-
-@dataclass(frozen=True)
-class _Drawn:
-    """Sequences that were drawn side by side."""
-
-    rows: NDArray[np.float32]  # (length, sequences, 5)
-    state: Feed  # after the last row
-
-
-def _draw(
-    run: Run,
-    graph: StepGraph,
-    inputs: Feed,
-    *,
-    first: int = 0,
-    forced: NDArray[np.float32] | None = None,
-) -> _Drawn:
-    """Draw from the initial state; sequence s has the noise of sequence ``first + s``.
-
-    Where ``forced`` (length, sequences, 5) is given, these rows are made and nothing is sampled.
-    """
-    count = len(inputs["noise"])
-    feed = inputs | {"force": np.full_like(inputs["force"], forced is not None)}
-    for tensor in graph.state:
-        one = np.zeros(tensor.shape, np.float32)
-        one.reshape(-1)[:] = tensor.initial  # a single value fills all
-        feed[tensor.name] = np.repeat(one[None], count, axis=0)
-    noise = np.random.default_rng(6).random((LENGTH, SEQUENCES, graph.noise), dtype=np.float32)
-    noise = np.clip(noise, 1e-6, 1 - 1e-6)[:, first : first + count]
-    made = np.zeros((LENGTH, count, 5), np.float32)
-    ahead, each = np.arange(graph.stride), np.arange(count)
-    drawn = np.zeros(count, np.int64)  # rows of each sequence
-    while (drawn < LENGTH).any():
-        at = np.minimum(drawn[:, None] + ahead, LENGTH - 1), each[:, None]  # (count, S)
-        feed["limit"] = np.minimum(LENGTH - drawn, graph.stride)[:, None].astype(np.float32)
-        feed["noise"] = noise[at]
-        if forced is not None:
-            feed["forced"] = forced[at]
-        out = run(feed)
-        feed |= {tensor.name: out[tensor.output] for tensor in graph.state}
-        there = ahead < out["made"]  # (count, S)
-        made[at[0][there], np.nonzero(there)[0]] = out["rows"][there]
-        drawn += out["made"][:, 0].astype(np.int64)
-    return _Drawn(made, {tensor.name: feed[tensor.name] for tensor in graph.state})
 
 
 # ---- the other graphs --------------------------------------------------------------------------

@@ -76,7 +76,7 @@ def _score(step: DecoderStep, batch: Batch) -> torch.Tensor:
     live = torch.ones((len(batch.rows), 1), dtype=torch.bool)
     for t in range(batch.rows.shape[1]):
         row = batch.rows[:, t]
-        state, said = step.hear(state, prepared[batch.segment[:, t]], live)
+        state, said = step.hear(state, step.parts(prepared[batch.segment[:, t]]), live)
         head = decoder.head_of(*torch.split(said, [6 * decoder.preset.mixtures, 4], dim=-1))
         found = losses(head, row, batch.segment_end[:, t], decoder.scale)
         if t > 0:

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 
 def rows_graph(graph: StepGraph) -> bytes:
-    """For each `resident` tensor: rows ``index`` (n,) of its rows followed by its fresh ones."""
+    """For each tensor of the state: rows ``index`` (n,) of its rows followed by its fresh ones."""
     inputs = [helper.make_tensor_value_info("index", onnx.TensorProto.INT64, ["n"])]
     outputs, nodes = [], []
-    for tensor in graph.resident:
+    for tensor in graph.state:
         name, fresh, both = tensor.name, f"{tensor.name}_fresh", f"{tensor.name}_both"
         inputs += [_value(name, tensor, "rows"), _value(fresh, tensor, "fresh")]
         outputs.append(_value(tensor.output, tensor, "n"))

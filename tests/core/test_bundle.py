@@ -15,7 +15,7 @@ def graph(file: str) -> StepGraph:
     return StepGraph(
         file=file,
         inputs=(Tensor("noise", (5,)),),
-        outputs=(Tensor("segment_end", (1,)),),
+        outputs=(Tensor("made", (2,)),),
         state=(StateTensor("row", (5,), output="row_out", initial=(0, 0, 0, 1, 0)),),
         noise=5,
     )
@@ -98,10 +98,14 @@ def test_a_step_without_such_a_graph_can_be_read_too(tmp_path):
     assert (decoder.rows, decoder.dense) == ("", ())
 
 
-def test_the_state_that_the_engine_reads_is_not_resident():
-    beside = StateTensor("h", (4,), output="h_out")
-    step = replace(graph("step.onnx"), state=(*graph("step.onnx").state, beside))
-    assert step.resident == (beside,)
+def test_a_step_draws_one_row_unless_its_manifest_says_more(tmp_path):
+    several = replace(graph("step.onnx"), stride=4)
+    written = bundle.write(tmp_path / "bundle", FILES, describe(decoder=several))
+    assert bundle.load(written.path).manifest.decoder == several
+    raw = json.loads(written.file(MANIFEST).read_text())
+    del raw["decoder"]["stride"]
+    written.file(MANIFEST).write_text(json.dumps(raw))
+    assert bundle.load(written.path).manifest.decoder.stride == 1
 
 
 def test_writing_leaves_nothing_else_behind(written):
@@ -171,6 +175,8 @@ def test_a_manifest_that_is_none(written, text):
         {"subjects": 5},
         {"decoder": None},
         {"decoder": {**asdict(graph("step.onnx")), "unknown": 1}},
+        {"decoder": {**asdict(graph("step.onnx")), "stride": 0}},
+        {"decoder": {**asdict(graph("step.onnx")), "stride": 1.5}},
         {"decoder": {"file": "step.onnx"}},
         {"decoder": {**asdict(graph("step.onnx")), "inputs": [{"name": "a", "size": 1}]}},
     ],

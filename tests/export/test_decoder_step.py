@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from bundles import tiny_checkpoints
-from hitree.stroke5 import UP
-from hitree_export import networks, parity
-from hitree_export.decoder_step import PENS, Condition, DecoderStep, widths
+from hitree.stroke5 import DOWN, DRAWING, NOTHING, ROW, SEGMENT, STROKE, UP
+from hitree_export import graphs, networks, parity
+from hitree_export.decoder_step import PENS, Condition, DecoderStep, ending, widths
 from hitree_export.graphs import decoder_graph
 from hitree_export.products import GEOMETRY, Gates, Half, Quantised, exact, reach
 from hitree_training.models.decoder import Pen, State
@@ -30,11 +30,11 @@ def seen(decoder):
     return Gates(decoder).seen.shape[1]
 
 
-INPUTS = 7  # of the graph, before the state
+INPUTS = 8  # of the graph, before the state
 
 
 def begins(rows):
-    return rows[INPUTS][:, UP] > 0
+    return (rows[INPUTS][:, UP] > 0) | (rows[INPUTS - 2][:, 0] < 1)
 
 
 def test_a_prepared_condition_has_its_parts_side_by_side(decoder):
@@ -53,16 +53,17 @@ def test_beginnings_alone_or_with_all_rows_come_to_the_same(decoder, rows):
 
 
 def test_batches_in_which_no_stroke_begins_are_computed(decoder, rows):
+    rows = [*rows[: INPUTS - 1], torch.tensor([[1.0, 0.0]]).repeat(ROWS, 1), *rows[INPUTS:]]
     within = [x[~begins(rows)] for x in rows]
     alone = DecoderStep(decoder)(*within)
     for ours, all_ in zip(alone, DecoderStep(decoder)(*rows), strict=True):
-        torch.testing.assert_close(ours, all_[~begins(rows)])
+        torch.testing.assert_close(ours[:, :1], all_[~begins(rows)][:, :1])
 
 
 def heard(decoder, product, rows):
-    condition, rest = rows[2], rows[INPUTS:]
+    condition, rest, step = rows[2], rows[INPUTS:], DecoderStep(decoder, product)
     state = State(Pen(*rest[:PENS]), *rest[PENS:])
-    return DecoderStep(decoder, product).hear(state, condition, torch.ones(ROWS, 1) > 0)[1]
+    return step.hear(state, step.parts(condition[:, 0]), torch.ones(ROWS, 1) > 0)[1]
 
 
 def test_less_precision_says_nearly_the_same(decoder, rows):
@@ -87,42 +88,128 @@ def test_reach_is_over_all_that_is_seen(decoder):
     assert found[-decoder.preset.width :].max() < 1.2  # an LSTM's output is below 1
 
 
-def by_name(decoder, tensors):
+def test_what_ends_with_a_row():
+    flags = torch.cat([torch.zeros(3, DOWN), torch.eye(3)], dim=1)
+    assert ending(flags, torch.zeros(3, 1))[:, 0].tolist() == [NOTHING, STROKE, DRAWING]
+    assert ending(flags, torch.ones(3, 1))[:, 0].tolist() == [NOTHING, SEGMENT, DRAWING]
+
+
+# ---- several rows --------------------------------------------------------------------------------
+
+
+def inputs_of(decoder):
+    """Mixed inputs of a step by name, half of which lift the pen first."""
     graph = decoder_graph(decoder)
+    feed = parity.mixed_rows(graph, ROWS, seed=3)
+    inputs = {t.name: torch.from_numpy(feed[t.name]) for t in (*graph.inputs, *graph.state)}
+    inputs["forced"][::2, 0] = torch.eye(ROW)[UP]
+    inputs["force"][::2, 0] = 1
+    return inputs
+
+
+def drawn(decoder, inputs):
+    """What a step draws, bit for bit: it does the same products whatever strokes begin."""
+    graph = decoder_graph(decoder)
+    found = DecoderStep(decoder, dense=True)(*inputs.values())
     names = [*(t.name for t in graph.outputs), *(t.name for t in graph.state)]
-    return dict(zip(names, tensors, strict=True))
+    return dict(zip(names, found, strict=True))
 
 
-def test_a_step_draws_what_as_many_steps_of_one_row_draw(decoder, rows):
-    graph, step = decoder_graph(decoder), DecoderStep(decoder)
-    inputs = dict(zip((t.name for t in (*graph.inputs, *graph.state)), rows, strict=True))
-    found = by_name(decoder, step(*rows))
-    state = {t.name: inputs[t.name] for t in graph.state}
-    left = inputs["limit"].clone()
-    made = torch.zeros_like(left)
-    for index in range(graph.stride):
-        one = {
-            name: inputs[name][:, index : index + 1]
-            for name in ("noise", "forced", "force", "may_end")
-        }
-        limit = (left > 0).float()
-        drawn = by_name(decoder, step(*(inputs | one | {"limit": limit} | state).values()))
-        state = {t.name: drawn[t.name] for t in graph.state}
-        live = limit[:, 0] > 0
-        torch.testing.assert_close(found["rows"][live, index], drawn["rows"][live, 0])
-        assert torch.equal(found["segment_end"][live, index], drawn["segment_end"][live, 0])
-        made += limit
-        left = torch.where(drawn["segment_end"] > 0, 0, left - limit)
-    assert torch.equal(found["made"], made)
-    assert made.unique().tolist() == [*range(graph.stride + 1)]
+def state_of(decoder, tensors):
+    return {t.name: tensors[t.name] for t in decoder_graph(decoder).state}
+
+
+def row_of(inputs, index, leaf, made, live):
+    """Inputs for row ``index`` alone of sequences at a ``leaf`` that ``made`` rows (ROWS,)."""
+    each, most = torch.arange(ROWS), inputs["forced"].shape[1] - 1
+    noise = inputs["noise"][each, leaf, made.clamp(max=most)]
+    begun = torch.where(leaf > 0, 0, inputs["begun"][:, 0])
+    return inputs | {
+        "noise": torch.stack([noise] * 2, dim=1).unsqueeze(2),
+        "condition": torch.stack([inputs["condition"][each, leaf]] * 2, dim=1),
+        "forced": inputs["forced"][:, index : index + 1],
+        "force": inputs["force"][:, index : index + 1],
+        "last": torch.stack([inputs["last"][each, leaf]] * 2, dim=1),
+        "begun": torch.where(made > 0, 1, begun).unsqueeze(1),
+        "limit": torch.stack([live.float(), torch.zeros(ROWS)], dim=1),
+    }
+
+
+@pytest.mark.parametrize("stride", [2, 5])
+def test_a_step_draws_what_as_many_steps_of_one_row_draw(decoder, stride, monkeypatch):
+    monkeypatch.setattr(graphs, "STRIDE", stride)
+    inputs, each = inputs_of(decoder), torch.arange(ROWS)
+    found, state = drawn(decoder, inputs), state_of(decoder, inputs)
+    leaf, made = torch.zeros(ROWS, dtype=torch.int64), torch.zeros(ROWS, 2, dtype=torch.int64)
+    over = torch.zeros(ROWS, dtype=torch.bool)
+    for index in range(stride):
+        live = ~over & (made[each, leaf] < inputs["limit"][each, leaf])
+        one = drawn(decoder, row_of(inputs, index, leaf, made[each, leaf], live) | state)
+        state = state_of(decoder, one)
+        assert torch.equal(found["points"][live, index], one["points"][live, 0])
+        made[each, leaf] += live
+        ends = torch.where(live, one["points"][:, 0, 2], NOTHING)
+        turns = (ends == SEGMENT) & (leaf == 0) & (inputs["limit"][:, 1] > 0)
+        over |= (ends >= SEGMENT) & ~turns
+        leaf += turns & (index < stride - 1)
+    assert torch.equal(found["made"], made.float())
+    assert made.sum(dim=1).unique().tolist() == [*range(stride + 1)]
+    assert made[:, 1].max() == stride - 1
     for name, value in state.items():
-        torch.testing.assert_close(found[name], value)
+        assert torch.equal(found[name], value), name
 
 
-def test_a_sequence_that_may_draw_nothing_stays_what_it_is(decoder, rows):
-    graph = decoder_graph(decoder)
-    found, none = by_name(decoder, DecoderStep(decoder)(*rows)), rows[INPUTS - 1][:, 0] == 0
+def test_a_step_crosses_to_the_next_leaf_as_its_caller_would(decoder):
+    inputs, stride = inputs_of(decoder), decoder_graph(decoder).stride
+    one, zero = torch.ones(ROWS, 1), torch.zeros(ROWS, 1)
+    crossed = drawn(decoder, inputs | {"limit": torch.cat([stride * one, stride * one], dim=1)})
+    first = drawn(decoder, inputs | {"limit": torch.cat([stride * one, zero], dim=1)})
+    ends = first["points"][:, 0, 2] == SEGMENT
+    assert 0 < ends.sum() < ROWS
+    assert (first["made"][ends, 0] == 1).all()  # it stopped there
+    assert (first["made"][:, 1] == 0).all()
+    turned = {name: inputs[name].flip(1) for name in ("noise", "condition", "last")}
+    turned |= {name: inputs[name].roll(-1, 1) for name in ("forced", "force")}
+    left = (stride - 1) * ends.float().unsqueeze(1)
+    turned |= {"begun": zero, "limit": torch.cat([left, zero], dim=1)}
+    second = drawn(decoder, inputs | turned | state_of(decoder, first))
+    assert torch.equal(crossed["made"], torch.cat([first["made"][:, :1], left], dim=1))
+    assert torch.equal(crossed["points"][ends, 1:], second["points"][ends, : stride - 1])
+    for name, value in state_of(decoder, second).items():
+        assert torch.equal(crossed[name], value), name
+
+
+def test_a_leaf_begins_with_the_pen_up(decoder):
+    inputs = inputs_of(decoder)
+    inputs["limit"].fill_(1)
+    row = inputs["row"]
+    lifted = torch.cat([row[:, :DOWN], torch.eye(ROW)[UP, DOWN:].repeat(ROWS, 1)], dim=1)
+    assert (row[:, DOWN] > 0).any()
+    found = drawn(decoder, inputs | {"begun": torch.zeros(ROWS, 1)})
+    expected = drawn(decoder, inputs | {"begun": torch.zeros(ROWS, 1), "row": lifted})
+    for name, value in expected.items():
+        assert torch.equal(found[name], value), name
+
+
+def test_only_the_last_leaf_ends_a_drawing_and_not_with_its_first_row(decoder):
+    inputs, stride = inputs_of(decoder), decoder_graph(decoder).stride
+    head = sum(widths(decoder)[:2])
+    inputs["condition"][..., head - 2 : head] = 50  # the drawing ends if it may, segments anyway
+    inputs["force"].fill_(0)
+    inputs["limit"].fill_(stride)
+    found, last = drawn(decoder, inputs), inputs["last"] > 0
+    ends, made = found["points"][..., 2] == DRAWING, found["made"]
+    assert torch.equal(ends[:, 0], last[:, 0] & (inputs["begun"][:, 0] > 0))
+    goes_on, crosses = made[:, 0] > 1, made[:, 1] > 0
+    assert torch.equal(ends[goes_on, 1], last[goes_on, 0])
+    assert (crosses & last[:, 1]).any()
+    assert not ends[crosses, 1].any()
+
+
+def test_a_sequence_that_may_draw_nothing_stays_what_it_is(decoder):
+    inputs = inputs_of(decoder)
+    found, none = drawn(decoder, inputs), inputs["limit"][:, 0] == 0
     assert 0 < none.sum() < ROWS
-    for tensor, before in zip(graph.state, rows[INPUTS:], strict=True):
-        assert torch.equal(found[tensor.name][none], before[none]), tensor.name
+    for name, before in state_of(decoder, inputs).items():
+        assert torch.equal(found[name][none], before[none]), name
     assert (found["made"][none] == 0).all()

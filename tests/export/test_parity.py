@@ -91,6 +91,18 @@ def test_states_that_points_do_not_tell_are_caught(exported):
         parity._check_resume(forgetful, exported.decoder)
 
 
+def test_sequences_that_cross_to_another_leaf_otherwise_than_their_caller_are_caught(exported):
+    honest = parity._runner(exported.files[exported.decoder.file])
+
+    def astray(feed):
+        found = honest(feed)
+        crossed = found["made"][:, 1:] > 0
+        return found | {"c_out": found["c_out"] + np.float32(0.01) * crossed}
+
+    with pytest.raises(ParityError, match="rebuilt"):
+        parity._check_resume(astray, exported.decoder)
+
+
 def test_rows_that_are_moved_elsewhere_are_caught(exported):
     honest = parity._runner(exported.files[exported.decoder.rows])
 
@@ -105,7 +117,8 @@ def test_rows_that_are_moved_elsewhere_are_caught(exported):
 
 def test_the_mixed_rows_are_mixed(exported):
     feed = parity.mixed_rows(exported.decoder, 256, seed=1)
-    for name in ("force", "may_end"):
+    for name in ("force", "last", "begun"):
         assert set(feed[name].ravel()) == {0.0, 1.0}
     assert len(np.unique(feed["temperature"])) > 100
+    assert set(feed["limit"].ravel()) == {*range(exported.decoder.stride + 1)}
     assert set(feed["row"][:, 2:].sum(axis=1)) == {1.0}

@@ -16,6 +16,7 @@ import pytest_asyncio
 
 from hitree.bundle import Manifest, StateTensor, StepGraph, Tensor
 from hitree.errors import UnknownSubject
+from hitree.stroke5 import DOWN, UP
 from hitree.text import words
 from hitree.v1.hitree_pb2_grpc import HiTreeStub
 from hitree_server import backend as backends
@@ -41,15 +42,16 @@ STROKE, LEAF = 5, 10  # points of a stroke, and of a leaf, that the fake decoder
 DECODER = StepGraph(
     file="decoder_step.onnx",
     inputs=(
-        Tensor("noise", (1, 5)),
+        Tensor("noise", (2, 1, 5)),
         Tensor("temperature", (1,)),
-        Tensor("condition", (2,)),
+        Tensor("condition", (2, 2)),
         Tensor("forced", (1, 5)),
         Tensor("force", (1,)),
-        Tensor("may_end", (1,)),
-        Tensor("limit", (1,)),
+        Tensor("last", (2,)),
+        Tensor("begun", (1,)),
+        Tensor("limit", (2,)),
     ),
-    outputs=(Tensor("rows", (1, 5)), Tensor("segment_end", (1,)), Tensor("made", (1,))),
+    outputs=(Tensor("points", (1, 3)), Tensor("made", (2,))),
     state=(
         StateTensor("row", (5,), output="row_out", initial=(0, 0, 0, 1, 0)),
         StateTensor("position", (2,), output="position_out", initial=(128, 128)),
@@ -156,19 +158,22 @@ class FakeDevice:
 
 
 def _step(inputs: dict[str, np.ndarray], outputs: dict[str, np.ndarray]) -> None:
-    force = inputs["force"][:, 0] > 0
+    noise, condition = inputs["noise"][:, 0, 0], inputs["condition"][:, 0]
+    live, force = inputs["limit"][:, :1] > 0, inputs["force"][:, 0] > 0
     count = inputs["count"][:, 0] + 1
-    moves = np.rint((inputs["noise"][:, 0, :2] - 0.5) * 40 + inputs["condition"][:, :2] * 8) / 4
     row = np.zeros_like(inputs["row"])
-    row[:, :2] = moves
-    up = count % STROKE == 0
-    row[:, 2], row[:, 3] = ~up, up
+    row[:, :2] = np.rint((noise[:, :2] - 0.5) * 40 + condition * 8) / 4
+    lifts = count % STROKE == 0
+    row[:, DOWN], row[:, UP] = ~lifts, lifts
     row[force] = inputs["forced"][force, 0]
-    outputs["row_out"][:] = outputs["rows"][:, 0] = row
-    outputs["position_out"][:] = inputs["position"] + row[:, :2]
-    outputs["count_out"][:, 0] = count
-    outputs["segment_end"][:, 0] = count % LEAF == 0
-    outputs["made"][:] = inputs["limit"] > 0
+    position = np.where(live, inputs["position"] + row[:, :2], inputs["position"])
+    closes = noise[:, 4] < (count % LEAF == 0)
+    ends = (row[:, UP] > 0) * (1 + closes)
+    outputs["row_out"][:] = np.where(live, row, inputs["row"])
+    outputs["position_out"][:] = position
+    outputs["count_out"][:] = inputs["count"] + live
+    outputs["points"][:, 0] = np.column_stack([position, ends])
+    outputs["made"][:] = live * (1, 0)
 
 
 class FakeModels:

@@ -113,7 +113,7 @@ class Resident:
 
     def store(self, graph: StepGraph, rows: int, /) -> DeviceStore:
         """A place for the state that steps alone need."""
-        return DeviceStore(graph.resident, rows, self)
+        return DeviceStore(graph.state, rows, self)
 
     def bind(
         self, inputs: Mapping[str, Array | Block], outputs: Mapping[str, Array | Block]

@@ -49,7 +49,7 @@ class Engine:
         self.provider = device.provider
         self._clock = clock
         self._streams = Streams()
-        self._condition = next(t.shape[0] for t in graph.inputs if t.name == "condition")
+        self._condition = next(t.shape[-1] for t in graph.inputs if t.name == "condition")
         rows = self.settings.max_rows
         self._slots = Slots(graph, rows, device.store(graph, rows))
         self._runner = Runner(graph, device, clock, self._streams.send)

@@ -1,7 +1,7 @@
 """Where every row's pen is: counts, budgets and points not yet delivered, all rows at once.
 
 Everything here is an array over rows, so that a step costs a fixed number of numpy calls whatever
-the batch; only rows that reach a boundary are looked at one by one, by the runner.
+the batch; only rows that something is delivered of are looked at one by one.
 """
 
 from __future__ import annotations
@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple  # Any: columns are of several
 import numpy as np
 from numpy.typing import NDArray
 
-from hitree.stroke5 import END, ROW, UP
+from hitree.drawing import CENTRE
+from hitree.stroke5 import DRAWING, NOTHING, ROW, SEGMENT
+from hitree_server.engine import noise
 from hitree_server.engine.sequence import NO_END
+from hitree_server.engine.step import End, Piece
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from hitree_server.engine.sequence import Floats, Integers, SequenceSpec
 
@@ -31,29 +34,18 @@ Flags = NDArray[np.bool_]
 class Moves(NamedTuple):
     """What the graph drew in one step: of each of n rows of the batch, up to S stroke-5 rows."""
 
-    origin: Floats  # (n, 2) positions before
-    rows: Floats  # (n, S, 5)
-    made: Integers  # (n,) how many of them were drawn, at least 1
-    over: Flags  # (n,) the segment is over with the last of these
-
-
-class Piece(NamedTuple):
-    """Points of one stroke, to be delivered."""
-
-    positions: Floats  # (N, 2) units
-    t_ms: Integers  # (N,) of pen time
-    ends: bool  # the stroke ends with the last of them
+    points: Floats  # (n, S, 3) positions, and what ends there
+    made: Integers  # (n, 2) how many of them under the leaf at hand and the next; 1 at least
+    drawn: Flags | None = None  # (n,) these are points of the drawing; None: all are
 
 
 class Boundaries(NamedTuple):
-    """Which of n rows something has to be done for, each (n,)."""
+    """Which rows something has to be done for after a step, by their indices."""
 
-    due: Flags  # any of the next three, or points to deliver
-    stroke_over: Flags  # and no point in the buffer says so
-    leaf_over: Flags
-    exhausted: Flags
-    quiet: Flags  # the reader knows of it
-    points: int  # made in this step
+    points: int  # made in it
+    due: Integers  # there is something to tell
+    turning: Integers  # go on to another leaf, or are there already
+    finished: dict[int, End]
 
 
 class Pens:
@@ -61,142 +53,154 @@ class Pens:
 
     def __init__(self, rows: int, stride: int = 1) -> None:
         """``stride``: stroke-5 rows that a step draws of each at most, no more than a delivery."""
-        keys, counts = np.zeros((rows, 2), np.uint64), np.zeros((rows, 9), np.int64)
-        times, flags = np.zeros((rows, 2), np.float64), np.zeros((rows, 2), np.bool_)
-        self._small = keys, counts, times, flags
-        # Of the noise: the leaf's key, and how many of its stroke-5 rows were drawn.
-        self.key, self.step = keys.T
+        keys, counts = np.zeros((rows, 2), np.uint64), np.zeros((rows, 10), np.int64)
+        times = np.zeros((rows, 2), np.float64)
+        # Of the leaf at hand and the next one: the noise's key, and the stroke-5 rows drawn before.
+        self.keys, self.steps = keys, counts[:, :2]
+        self.step = counts[:, 0]
         # In the pool of forced rows: the next one, the end of the canvas, the end of all.
-        self.cursor, self.canvas_end, self.prefix_end = counts.T[:3]
-        # Points: those that the reader has, all that were drawn, in the leaf, and not delivered.
-        self.known, self.points, self.points_leaf, self.pending = counts.T[3:7]
-        self.max_points, self.max_points_leaf = counts.T[7:]
+        self.cursor, self.canvas_end, self.prefix_end = counts.T[2:5]
+        # Points that the drawing may still get, a leaf's most, those that are not delivered, and
+        # those to be delivered that the reader has; leaves after the one at hand.
+        self.left, self.leaf_points, self.pending, self.known, self.leaves_left = counts.T[5:]
         # Pen time in whole ticks, and when the oldest point that is not delivered was made.
         self.ticks, self.since = times.T
-        # Whether the leaf is the last one, and whether the stroke has points and the pen is down.
-        self.last_leaf, self.open = flags.T
-        self.xy = np.zeros((rows, FLUSH_POINTS, 2), np.float32)
-        self.at = np.zeros((rows, FLUSH_POINTS), np.float64)  # ticks at the points of ``xy``
-        self.lifts = np.zeros((rows, FLUSH_POINTS), np.bool_)  # the stroke ends with the point
-        self.columns: tuple[NDArray[Any], ...] = (*self._small, self.xy, self.at, self.lifts)
-        self._index = np.arange(rows)
-        self._ahead = np.arange(stride)
+        # Points that are not delivered, as in `Moves`, after the last one that was.
+        self.held = np.zeros((rows, 1 + FLUSH_POINTS, 3), np.float32)
+        self.columns: tuple[NDArray[Any], ...] = (keys, counts, times, self.held)
+        self._index, self._count = np.arange(rows), np.arange(FLUSH_POINTS)
+        self._places = 1 + np.arange(stride)
+        self._stride = stride
 
     def begin(self, rows: Integers, specs: Sequence[SequenceSpec]) -> None:
         """Make rows as they are before the first steps of new sequences."""
-        for column in self._small:
+        for column in self.columns[:-1]:
             column[rows] = 0
-        self.max_points[rows] = [spec.max_points for spec in specs]
-        self.max_points_leaf[rows] = [spec.max_points_leaf for spec in specs]
+        self.held[rows, 0] = CENTRE, CENTRE, NOTHING
+        self.since[rows] = -np.inf  # the first point is due at once
         self.known[rows] = [spec.known for spec in specs]
-
-    def turn(self, rows: Integers, keys: Sequence[int], last: Sequence[bool]) -> None:
-        """Begin leaves."""
-        self.key[rows], self.last_leaf[rows] = np.array(keys, np.uint64), last
-        self.step[rows] = self.points_leaf[rows] = 0
+        self.left[rows] = [spec.max_points for spec in specs]
+        self.leaf_points[rows] = [spec.max_points_leaf for spec in specs]
+        self.leaves_left[rows] = [len(spec.leaves) - 1 for spec in specs]
 
     def forced(self, n: int) -> Flags:
         """Which rows take their next row from the pool."""
         return np.asarray(self.cursor[:n] < self.prefix_end[:n])
 
-    def may_end(self, n: int) -> Flags:
-        """Which may end the drawing, (n, S): in the last leaf, once that has a point."""
-        ends = np.repeat(self.last_leaf[:n, None], len(self._ahead), axis=1)
-        ends[:, 0] &= self.points_leaf[:n] > 0
-        return ends
+    def on_canvas(self, n: int) -> Flags:
+        """Which rows take their next row from a canvas: it is none of the drawing's points."""
+        return np.asarray(self.cursor[:n] < self.canvas_end[:n])
+
+    def noise(self, n: int, width: int) -> Floats:
+        """The uniforms of the next rows under the leaf at hand, and of the first ones under the
+        next: (n, 2, S, width)."""
+        keys, steps = self.keys[:n].ravel(), self.steps[:n].astype(np.uint64).ravel()
+        return noise.draw(keys, steps, width, self._stride).reshape(n, 2, self._stride, width)
 
     def limits(self, n: int) -> Integers:
-        """How many stroke-5 rows each may draw in the next step, forced ones not considered, (n,).
+        """How many stroke-5 rows each may draw next under its leaf and the next one: (n, 2).
 
-        No budget is overdrawn; points that the reader knows already come one by one, for strokes
-        that end among them are told one by one.
+        Forced rows are not considered. A step may go on to the next leaf where that overdraws no
+        budget.
         """
-        points = self.points[:n]
-        left: Integers = np.minimum(self.max_points[:n] - points, len(self._ahead))
-        np.minimum(left, self.max_points_leaf[:n] - self.points_leaf[:n], out=left)
-        left[points < self.known[:n]] = 1
-        return left
+        limits = np.empty((n, 2), np.int64)
+        left, most = self.left[:n], self.leaf_points[:n]
+        np.minimum(left, most - self.step[:n], out=limits[:, 0])
+        goes_on = (self.leaves_left[:n] > 0) & (left >= self._stride)
+        np.multiply(most, goes_on, out=limits[:, 1])
+        return limits
 
     def advance(self, moves: Moves, now: float, horizon: float) -> Boundaries:
         """Take in a step; points that were made before ``horizon`` are due."""
-        n, made = len(moves.made), moves.made
-        index, before = self._index[:n], self.points[:n].copy()
-        last = moves.rows[index, made - 1]
-        drawn = self.cursor[:n] >= self.canvas_end[:n]
-        self.cursor[:n] += made * self.forced(n)
-        self.step[:n] += (made * drawn).astype(np.uint64)
-        ended = last[:, END] > 0.5
-        fresh = (made - ended) * drawn  # points
-        self.points[:n] += fresh
-        self.points_leaf[:n] += fresh
-        spent = self.points_leaf[:n] >= self.max_points_leaf[:n]
-        leaf_over = drawn & (ended | spent | moves.over)
-        exhausted = drawn & (self.points[:n] >= self.max_points[:n])
-        over = leaf_over | exhausted
-        held = fresh * (before >= self.known[:n])
-        self._hold(moves, fresh, held, over, now)
-        # Where the last row is no point, the stroke is open if it was before that one.
-        lifted = moves.rows[index, made - 2, UP] > 0.5
-        opened = drawn & (~ended | np.where(made > 1, ~lifted, self.open[:n]))
-        stroke_over = opened & (over | (last[:, UP] > 0.5))
-        np.greater(opened, stroke_over, out=self.open[:n])  # opened and not over
-        # A stroke that ends inside its leaf is told with its points, when they are due.
-        stroke_over &= over | (held == 0)
-        pending, known = self.pending[:n], self.known[:n]
-        late = (pending > 0) & (self.since[:n] <= horizon)
-        first = drawn & (before <= known) & (self.points[:n] > known)
-        full = pending > FLUSH_POINTS - len(self._ahead)  # the next step may make more than fit
-        due = stroke_over | over | first | late | full
-        quiet = self.points[:n] < known
-        return Boundaries(due, stroke_over, leaf_over, exhausted, quiet, int(fresh.sum()))
+        points, n = moves.points, len(moves.made)
+        under, after = moves.made.T
+        made, turned, index = under + after, after > 0, self._index[:n]
+        ends = points[index, made - 1, 2]
+        fresh, under = made - (ends == DRAWING), np.where(turned, after, under)
+        pending, step = self.pending[:n], self.step[:n]
+        drawn = moves.drawn
+        if drawn is not None:
+            self.cursor[:n] += made * self.forced(n)
+            fresh, under, ends = fresh * drawn, under * drawn, ends * drawn
+            self.held[:n][~drawn, 0] = points[~drawn, made[~drawn] - 1]
+        self.held[index[:, None], pending[:, None] + self._places] = points
+        np.minimum(self.since[:n], now, out=self.since[:n])
+        pending += fresh
+        self.left[:n] -= fresh
+        self.leaves_left[:n] -= turned
+        step *= ~turned
+        step += under
+        spent, exhausted = step >= self.leaf_points[:n], self.left[:n] <= 0
+        over = spent | (ends >= SEGMENT)
+        cut = (over | exhausted) & (ends < SEGMENT)
+        if np.count_nonzero(cut):
+            rows = np.flatnonzero(cut)
+            self.held[rows, pending[rows], 2] = SEGMENT
+        complete = over & (self.leaves_left[:n] == 0)
+        finished = complete | exhausted
+        over &= ~finished
+        self.leaves_left[:n] -= over
+        step *= ~over
+        due = (self.since[:n] <= horizon) | (pending > FLUSH_POINTS - self._stride)
+        if drawn is not None:
+            due &= drawn
+        return Boundaries(
+            points=int(fresh.sum()),
+            due=(due | finished).nonzero()[0],
+            turning=((turned & ~finished) | over).nonzero()[0],
+            finished=self._ends(finished.nonzero()[0], complete),
+        )
 
-    def take(self, rows: Integers) -> list[tuple[Piece, ...]]:
+    def take(self, rows: Integers) -> list[list[Piece]]:
         """Hand out the points of ``rows`` (k,) that were not delivered, stroke by stroke."""
         counts = self.pending[rows]
-        self.pending[rows] = 0
-        most = counts.max(initial=0)
-        xy = self.xy[rows, :most]
-        lifts = self.lifts[rows, :most] & (np.arange(most) < counts[:, None])
-        t_ms = (self.at[rows, :most] * 1000 // TICKS_PER_SECOND).astype(np.int64)
-        cuts: list[list[int]] = [[] for _ in counts]
-        for row, point in zip(*map(np.ndarray.tolist, np.nonzero(lifts)), strict=True):
-            cuts[row].append(point + 1)
+        pending = counts.tolist()
+        most = max(*pending, 1)
+        held, index = self.held[rows, : most + 1], self._index[: len(rows)]
+        way = np.subtract(held[:, 1:, :2], held[:, :-1, :2], dtype=np.float64)
+        np.square(way, out=way)  # exact: the grid is 1/4 unit
+        cost = np.ceil(np.sqrt(way[:, :, 0] + way[:, :, 1]) / UNITS_PER_TICK)
+        ticks = np.maximum(cost, 1).cumsum(axis=1) + self.ticks[rows, None]
+        t_ms = (ticks * 1000 // TICKS_PER_SECOND).astype(np.int64)
+        self.ticks[rows], self.held[rows, 0] = ticks[index, counts - 1], held[index, counts]
+        self.pending[rows], self.since[rows] = 0, np.inf
+        behind = self.known[rows]
+        if np.count_nonzero(
+            behind
+        ):  # until there is a point that the reader has not, all is due at once
+            behind -= counts
+            self.known[rows] = np.maximum(behind, 0)
+            self.since[rows[behind >= 0]] = -np.inf
+        ends = held[:, 1:, 2] * (self._count[:most] < counts[:, None])
+        where = ends.nonzero()
+        cuts: list[list[tuple[int, int]]] = [[] for _ in pending]
+        for row, point, end in zip(*map(np.ndarray.tolist, (*where, ends[where])), strict=True):
+            cuts[row].append((point + 1, int(end)))
         return [
-            tuple(_pieces(xy[row], t_ms[row], count, cuts[row]))
-            for row, count in enumerate(counts.tolist())
+            _pieces(*columns) for columns in zip(held[:, 1:, :2], t_ms, pending, cuts, strict=True)
         ]
 
-    def _hold(self, moves: Moves, timed: Integers, held: Integers, over: Flags, now: float) -> None:
-        """Count the pen time of the first ``timed`` points, and buffer the first ``held``.
-
-        Others land where nobody reads.
-        """
-        n, ahead = len(held), self._ahead
-        offsets = moves.rows[:, :, :2]
-        way = np.square(offsets, dtype=np.float64)  # exact: the grid is 1/4 unit
-        cost = np.ceil(np.sqrt(way[:, :, 0] + way[:, :, 1]) / UNITS_PER_TICK)
-        cost = np.maximum(cost, 1) * (ahead < timed[:, None])
-        at = self.ticks[:n, None] + cost.cumsum(axis=1)
-        self.ticks[:n] = at[:, -1]
-        ends = moves.rows[:, :, UP] > 0.5
-        ends &= ahead < (moves.made - over)[:, None]  # what is over is told by itself
-        pending = self.pending[:n]
-        rows, places = self._index[:n, None], pending[:, None] + ahead
-        self.xy[rows, places] = moves.origin[:, None] + offsets.cumsum(axis=1)
-        self.at[rows, places] = at
-        self.lifts[rows, places] = ends
-        self.since[:n][(held > 0) & (pending == 0)] = now
-        pending += held
+    def _ends(self, rows: Integers, complete: Flags) -> dict[int, End]:
+        """How the drawings in ``rows`` end; their points are still held."""
+        is_open = self.held[rows, self.pending[rows], 2] == NOTHING
+        columns = rows.tolist(), complete[rows].tolist(), is_open.tolist()
+        return {
+            row: End("complete" if whole else "max_points", stroke_open)
+            for row, whole, stroke_open in zip(*columns, strict=True)
+        }
 
 
-def _pieces(xy: Floats, t_ms: Integers, count: int, cuts: list[int]) -> Iterator[Piece]:
+def _pieces(
+    positions: Floats, t_ms: Integers, count: int, cuts: list[tuple[int, int]]
+) -> list[Piece]:
     """``count`` points, cut where strokes end."""
-    start = 0
-    for end in cuts:
-        yield Piece(xy[start:end], t_ms[start:end], ends=True)
+    pieces, start = [], 0
+    for end, ends in cuts:
+        pieces.append(Piece(positions[start:end], t_ms[start:end], ends))
         start = end
     if start < count:
-        yield Piece(xy[start:count], t_ms[start:count], ends=False)
+        pieces.append(Piece(positions[start:count], t_ms[start:count], NOTHING))
+    return pieces
 
 
 class Prefixes:
@@ -224,20 +228,19 @@ class Prefixes:
         pens.cursor[row], pens.canvas_end[row], pens.prefix_end[row] = start, start + canvas, end
         self._used = end
 
-    def ahead(self, pens: Pens, rows: Integers, stride: int) -> tuple[Integers, Integers]:
-        """Where the next forced rows of ``rows`` lie, (k, stride), and how many may be drawn, (k,).
+    def ahead(self, pens: Pens, rows: Integers, stride: int) -> tuple[Floats, Integers]:
+        """The next forced rows of ``rows``, (k, stride, COLUMNS), and how many to draw, (k,).
 
-        They may be drawn at once up to the end of the canvas, and after it up to where a stroke or
-        a leaf ends.
+        They may be drawn at once up to the end of the canvas, and after it up to where a leaf may
+        end.
         """
         cursor, end = pens.cursor[rows], pens.prefix_end[rows]
         canvas = cursor < pens.canvas_end[rows]
-        places = np.minimum(cursor[:, None] + np.arange(stride), end[:, None] - 1)
-        taken = self.rows[places]
-        stops = (taken[:, :, UP] > 0.5) | (taken[:, :, ROW] != NO_END)
+        taken = self.rows[np.minimum(cursor[:, None] + np.arange(stride), end[:, None] - 1)]
+        stops = taken[:, :, ROW] != NO_END
         stops[:, -1] = True
-        until = np.where(canvas, pens.canvas_end[rows] - cursor, stops.argmax(axis=1) + 1)
-        return places, np.minimum(until, end - cursor)
+        until = np.where(canvas, pens.canvas_end[rows], cursor + stops.argmax(axis=1) + 1)
+        return taken, np.minimum(np.minimum(until, end) - cursor, stride)
 
     def _compact(self, pens: Pens, live: int, wanted: int) -> None:
         """Keep what is still to come; make room for ``wanted`` rows more."""

@@ -6,14 +6,13 @@ Padding, buckets and tensor names are known here and nowhere else.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
-from hitree.stroke5 import ROW
-from hitree_server.engine import noise
+from hitree.stroke5 import ROW, SEGMENT
 from hitree_server.engine.pens import FLUSH_SECONDS, Boundaries, Moves
-from hitree_server.engine.sequence import NO_END, SAMPLED
+from hitree_server.engine.sequence import END, NO_END
 from hitree_server.engine.step import Mark, Result
 
 if TYPE_CHECKING:
@@ -45,6 +44,13 @@ class Device(Protocol):
     ) -> Call:
         """A call that reads ``inputs`` and writes ``outputs``, the arrays' current contents."""
         ...
+
+
+class Forced(NamedTuple):
+    """What is known of a step's rows where some are forced."""
+
+    ends: Array  # indices of the rows whose leaf is over after this step
+    drawn: Array  # (n,) which draw points of the drawing, not its canvas
 
 
 class StepError(Exception):
@@ -99,48 +105,43 @@ class Runner:
         if n == 0:
             return Result((), (), 0, 0, 0, 0.0)
         bucket = min(1 << (n - 1).bit_length(), slots.max_rows)
-        ends = self._fill(slots, n)
+        forced = self._fill(slots, n)
         self._aside()
         self._compute(slots, n, bucket)
-        origin = slots.state["position"][:n]
         slots.flip()
-        broken = _broken(slots, origin)
-        made = slots.outputs["made"][:n, 0].astype(np.int64)
-        over = _over(slots.outputs["segment_end"][:n], made, ends)
-        moves = Moves(origin, slots.outputs["rows"][:n], made, over)
+        moves = _moves(slots.outputs["points"][:n], slots.outputs["made"][:n], forced)
+        broken = _broken(slots, moves.points)
         now = self._clock()
         horizon = now + self._seconds - FLUSH_SECONDS  # the next chance is a step away
         bounds = slots.pens.advance(moves, now, horizon)
-        marks = _marks(slots, bounds, broken)
-        drawn = int(made.sum())
+        marks = _marks(slots, bounds)
+        slots.turn(bounds.turning)
+        drawn = int(moves.made.sum())
         return Result(marks, broken, bounds.points, drawn, bucket, self._seconds)
 
-    def _fill(self, slots: Slots, n: int) -> Array | None:
-        """Lay out what the step reads; returns how leaves end with forced rows, (n, S), if any."""
-        pens, inputs, graph = slots.pens, slots.inputs, self._graph
-        inputs["noise"][:n] = noise.draw(pens.key[:n], pens.step[:n], graph.noise, graph.stride)
-        inputs["may_end"][:n] = pens.may_end(n)
-        limits = pens.limits(n)
-        forced = pens.forced(n)
-        inputs["force"][:n] = forced[:, None]
-        ends = self._force(slots, limits, np.flatnonzero(forced)) if forced.any() else None
-        inputs["limit"][:n, 0] = limits
-        return ends
-
-    def _force(self, slots: Slots, limits: Array, rows: Array) -> Array:
-        """Have ``rows`` draw what is known of them, up to where a stroke or a leaf may end."""
+    def _fill(self, slots: Slots, n: int) -> Forced | None:
+        """Lay out what the step reads; returns what is known of it, where rows are forced."""
         pens, inputs = slots.pens, slots.inputs
-        places, until = slots.prefixes.ahead(pens, rows, self._graph.stride)
-        taken = slots.prefixes.rows[places]  # (k, S, COLUMNS)
-        inputs["forced"][rows] = taken[:, :, :ROW]
-        known = np.full((len(limits), self._graph.stride), SAMPLED, np.float32)
-        known[rows] = taken[:, :, ROW]
-        # A leaf that is known to go on must not be stopped by chance.
-        inputs["noise"][rows, :, -1] = np.where(
-            known[rows] == NO_END, NEVER, inputs["noise"][rows, :, -1]
-        )
-        limits[rows] = until
+        inputs["noise"][:n] = pens.noise(n, self._graph.noise)
+        limits, forced = pens.limits(n), pens.forced(n)
+        inputs["force"][:n] = forced[:, None]
+        inputs["begun"][:n, 0] = pens.step[:n] > 0
+        known = self._force(slots, limits, np.flatnonzero(forced)) if forced.any() else None
+        inputs["limit"][:n] = limits
         return known
+
+    def _force(self, slots: Slots, limits: Array, rows: Array) -> Forced:
+        """Have ``rows`` draw what is known of them, up to where a leaf may end."""
+        pens, inputs, n = slots.pens, slots.inputs, len(limits)
+        taken, until = slots.prefixes.ahead(pens, rows, self._graph.stride)
+        inputs["forced"][rows], ends = taken[:, :, :ROW], taken[:, :, ROW]
+        canvas = pens.on_canvas(n)
+        inputs["begun"][:n, 0] += canvas  # whose strokes are as they are
+        # A leaf that is known to go on must not be stopped by chance.
+        chances = inputs["noise"][rows, 0, :, -1]
+        inputs["noise"][rows, 0, :, -1] = np.where(ends == NO_END, NEVER, chances)
+        limits[rows, 0], limits[rows, 1] = until, 0
+        return Forced(rows[ends[np.arange(len(rows)), until - 1] == END], ~canvas)
 
     def _compute(self, slots: Slots, n: int, bucket: int) -> None:
         slots.inputs["limit"][n:bucket] = 0  # padding stays what it is
@@ -156,32 +157,29 @@ class Runner:
         self._seconds = self._clock() - began
 
 
-def _over(sampled: Array, made: Array, ends: Array | None) -> Array:
-    """Where segments are over, (n,): as it was sampled, or as is known of forced rows."""
-    if ends is not None:
-        sampled = np.where(ends == SAMPLED, sampled, ends)
-    over: Array = sampled[np.arange(len(made)), made - 1] > 0.5
-    return over
+def _moves(points: Array, made: Array, forced: Forced | None) -> Moves:
+    """What the device drew; leaves end with the forced rows that they are known to end with."""
+    counts = made.astype(np.int64)
+    if forced is None:
+        return Moves(points, counts)
+    points[forced.ends, counts[forced.ends, 0] - 1, 2] = SEGMENT
+    return Moves(points, counts, forced.drawn)
 
 
-def _broken(slots: Slots, origin: Array) -> tuple[Sequence, ...]:
-    """The sequences whose positions are not finite; they are made finite, to count on."""
-    position = slots.state["position"][: slots.rows]
-    finite = np.isfinite(position)
-    if finite.all():
+def _broken(slots: Slots, points: Array) -> tuple[Sequence, ...]:
+    """The sequences whose points are not finite; they are made so, to count on."""
+    if np.isfinite(points.sum()):
         return ()
-    rows = np.flatnonzero(~finite.all(axis=1))
-    position[rows], slots.outputs["rows"][rows] = origin[rows], 0
-    return tuple(dict.fromkeys(slots.owners[row] for row in rows.tolist()))
+    rows = np.flatnonzero(~np.isfinite(points).all(axis=(1, 2)))
+    points[rows] = 0
+    return tuple(slots.owners[row] for row in rows.tolist())
 
 
-def _marks(slots: Slots, bounds: Boundaries, broken: tuple[Sequence, ...]) -> tuple[Mark, ...]:
-    rows = np.flatnonzero(bounds.due)
-    if not len(rows):
+def _marks(slots: Slots, bounds: Boundaries) -> tuple[Mark, ...]:
+    if not len(bounds.due):
         return ()
-    flags = (bounds.stroke_over, bounds.leaf_over, bounds.exhausted, bounds.quiet)
-    columns = (flag[rows].tolist() for flag in flags)
-    owners = [slots.owners[row] for row in rows.tolist()]
-    marks = tuple(map(Mark._make, zip(owners, slots.pens.take(rows), *columns, strict=True)))
-    slots.lift(mark.sequence for mark in marks if mark.leaf_over)
-    return tuple(mark for mark in marks if mark.sequence not in broken) if broken else marks
+    owners, pieces = slots.owners, slots.pens.take(bounds.due)
+    return tuple(
+        Mark(owners[row], made, bounds.finished.get(row))
+        for row, made in zip(bounds.due.tolist(), pieces, strict=True)
+    )

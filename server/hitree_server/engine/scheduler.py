@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from hitree.errors import DeadlineExceeded, HiTreeError, InternalError, Overloaded, Unavailable
 from hitree.events import FinishReason, Timings
+from hitree.stroke5 import NOTHING, SEGMENT
 from hitree_server.engine.sequence import (
     Broken,
     Ended,
@@ -25,7 +26,7 @@ from hitree_server.engine.sequence import (
     Sequence,
     StrokeEnded,
 )
-from hitree_server.engine.step import Emission, Mark, Result, Step
+from hitree_server.engine.step import Emission, Mark, Piece, Result, Step
 
 if TYPE_CHECKING:
     from hitree_server.engine.stats import Stats
@@ -71,7 +72,6 @@ class Scheduler:
         self._deadlines: list[tuple[float, int, Sequence]] = []  # heap; stale ones are skipped
         self._owners: dict[Sequence, None] = {}  # of rows
         self._leaving: list[Sequence] = []  # of them, who no longer run
-        self._turning: list[Sequence] = []  # go on to their next leaf
         self._accepted: dict[Sequence, None] = {}  # not over, in order of acceptance
         self._emissions: list[Emission] = []
         self._steps = 0
@@ -145,15 +145,13 @@ class Scheduler:
     def next_step(self, now: float) -> Step:
         """Who leaves, stays and joins. A step without ``running`` need not be computed."""
         self._expire(now)
-        turns = tuple(s for s in self._turning if s.phase is not Phase.OVER)
-        self._turning.clear()
         parks, departures = self._leave() if self._leaving else ((), ())
         joins = self._join(now) if self._waiting else ()
         self._owners.update(dict.fromkeys(joins))
         assert len(self._owners) <= self._settings.max_rows, "joins and stays fit the batch"
         self._steps += 1
         step = self._steps - 1
-        return Step(step, parks, departures, turns, joins, tuple(self._owners))
+        return Step(step, parks, departures, joins, tuple(self._owners))
 
     def commit(self, step: Step, result: Result, now: float) -> tuple[Emission, ...]:
         """Take in what a step made; returns everything to be published."""
@@ -235,7 +233,9 @@ class Scheduler:
             sequence.joined = now
             self._stats.queue_seconds.observe(now - sequence.arrived)
             if not sequence.spec.known:
-                self._emit(sequence, (_begun(sequence),))
+                begun = list[EngineEvent]()
+                _go_on(sequence, begun)
+                self._emit(sequence, tuple(begun))
 
     def _expire(self, now: float) -> None:
         while (deadline := self.next_deadline()) is not None and deadline <= now:
@@ -244,7 +244,7 @@ class Scheduler:
             self.end(
                 sequence,
                 DeadlineExceeded(
-                    f"the deadline passed while the drawing {where}, after {sequence.points} "
+                    f"the deadline passed while the drawing {where}, after {sequence.known} "
                     "points; allow more time or ask for fewer points"
                 ),
             )
@@ -265,40 +265,40 @@ class Scheduler:
         self._emissions.append(Emission(sequence, events))
 
     def _apply(self, mark: Mark, now: float) -> None:
-        sequence, events = mark.sequence, self._drawn(mark, now)
-        last = mark.leaf_over and sequence.leaf == len(sequence.spec.leaves) - 1
-        if mark.leaf_over or mark.exhausted:
-            events.append(LeafEnded(sequence.leaf, sequence.leaf_start, sequence.stroke))
-        if last or mark.exhausted:
-            self._finish(sequence, "complete" if last else "max_points", events, now)
+        sequence, end, events = mark.sequence, mark.end, list[EngineEvent]()
+        for piece in mark.pieces:
+            self._deliver(sequence, piece, events, now)
+        if end is None:
+            _go_on(sequence, events)
+            if events:
+                self._emit(sequence, tuple(events))
             return
-        if mark.leaf_over:
-            sequence.leaf += 1
-            sequence.leaf_start = sequence.stroke
-            if not mark.quiet:
-                events.append(_begun(sequence))
-            self._turning.append(sequence)
-        if events and not mark.quiet:
-            self._emit(sequence, tuple(events))
+        if not sequence.leaf_over:
+            _go_on(sequence, events)
+            if end.stroke_open:
+                _end_stroke(sequence, events)
+            _end_leaf(sequence, events)
+        self._finish(sequence, end.reason, events, now)
 
-    def _drawn(self, mark: Mark, now: float) -> list[EngineEvent]:
-        """What there is to tell of points and of the stroke; takes them in."""
-        sequence, events = mark.sequence, list[EngineEvent]()
-        if not mark.quiet and sequence.told_leaf is None:  # the reader knows a part of it
-            events.append(_begun(sequence))
-        if mark.pieces and sequence.first_point is None:
-            sequence.first_point = now
-            self._stats.first_point_seconds.observe(now - sequence.arrived)
-        for positions, t_ms, ends in mark.pieces:
-            sequence.points += len(positions)
+    def _deliver(
+        self, sequence: Sequence, piece: Piece, events: list[EngineEvent], now: float
+    ) -> None:
+        """Take in a piece; tell of it, but for the points that the reader has."""
+        positions, t_ms, ends = piece
+        had = max(0, sequence.spec.known - sequence.points)
+        sequence.points += len(positions)
+        _go_on(sequence, events)
+        if had < len(positions):
+            if sequence.first_point is None:
+                sequence.first_point = now
+                self._stats.first_point_seconds.observe(now - sequence.arrived)
+            if had:
+                positions, t_ms = positions[had:], t_ms[had:]
             events.append(PointsMade(positions, t_ms, sequence.stroke, sequence.leaf))
-            if ends:
-                events.append(StrokeEnded(sequence.stroke, sequence.leaf))
-                sequence.stroke += 1
-        if mark.stroke_over:
-            events.append(StrokeEnded(sequence.stroke, sequence.leaf))
-            sequence.stroke += 1
-        return events
+        if ends != NOTHING:
+            _end_stroke(sequence, events)
+        if ends == SEGMENT:
+            _end_leaf(sequence, events)
 
     def _finish(
         self, sequence: Sequence, reason: FinishReason, events: list[EngineEvent], now: float
@@ -310,9 +310,9 @@ class Scheduler:
             first_point_ms=(first - sequence.arrived) * 1000,
             total_ms=(now - sequence.arrived) * 1000,
         )
-        self._length.observe(sequence.points - sequence.spec.known)
+        self._length.observe(sequence.known - sequence.spec.known)
         strokes = sequence.stroke - sequence.spec.first_stroke
-        events.append(Ended(reason, strokes, sequence.points, timings))
+        events.append(Ended(reason, strokes, sequence.known, timings))
         self._close(sequence, reason, tuple(events))
 
     def _count(self, step: Step, result: Result, now: float) -> None:
@@ -330,7 +330,27 @@ class Scheduler:
         self._stepped = now
 
 
-def _begun(sequence: Sequence) -> LeafStarted:
-    """Tell the reader of the leaf at hand."""
-    sequence.told_leaf = sequence.leaf
-    return LeafStarted(sequence.leaf)
+# Readers that have some of the drawing are not told again what lies before what they have not.
+
+
+def _go_on(sequence: Sequence, events: list[EngineEvent]) -> None:
+    """Turn to the next leaf if one is over, and tell of the leaf at hand if nobody did."""
+    if sequence.leaf_over:
+        sequence.leaf += 1
+        sequence.leaf_start = sequence.stroke
+        sequence.leaf_over = sequence.leaf_told = False
+    if not sequence.leaf_told and sequence.points >= sequence.spec.known:
+        sequence.leaf_told = True
+        events.append(LeafStarted(sequence.leaf))
+
+
+def _end_stroke(sequence: Sequence, events: list[EngineEvent]) -> None:
+    if sequence.points >= sequence.spec.known:
+        events.append(StrokeEnded(sequence.stroke, sequence.leaf))
+    sequence.stroke += 1
+
+
+def _end_leaf(sequence: Sequence, events: list[EngineEvent]) -> None:
+    if sequence.points >= sequence.spec.known:
+        events.append(LeafEnded(sequence.leaf, sequence.leaf_start, sequence.stroke))
+    sequence.leaf_over = True

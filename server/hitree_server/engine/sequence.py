@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hitree.errors import InvalidInput
+from hitree_server.engine import noise
 
 if TYPE_CHECKING:
     from hitree.errors import HiTreeError
@@ -147,15 +148,25 @@ class Sequence:
     number: int  # order of acceptance
     arrived: float  # seconds of the engine's clock
     phase: Phase = Phase.WAITING
-    leaf: int = 0  # index of the leaf that is being drawn
+    keys: tuple[int, ...] = ()  # of the noise, of every leaf, and one that is never used
+    # What has been delivered:
+    leaf: int = 0  # index of the leaf
     leaf_start: int = 0  # first stroke of that leaf
-    told_leaf: int | None = None  # the last one that the reader was told of
-    stroke: int = 0  # index of the stroke that is being drawn, the canvas counted
-    points: int = 0  # that the reader has
+    leaf_told: bool = False  # the reader was told that it began
+    leaf_over: bool = False  # all of it was delivered
+    stroke: int = 0  # index of the stroke, the canvas counted
+    points: int = 0  # those that the reader had already counted
     joined: float | None = None  # first time in the batch
     first_point: float | None = None  # when the first point was delivered
     snapshot: object | None = None  # what the slots keep of it while it is parked
 
     def __post_init__(self) -> None:
-        self.stroke = self.leaf_start = self.spec.first_stroke
-        self.points = self.spec.known
+        spec = self.spec
+        keys = (noise.key(spec.seed, spec.candidate, leaf.node) for leaf in spec.leaves)
+        self.keys = (*keys, 0)
+        self.stroke = self.leaf_start = spec.first_stroke
+
+    @property
+    def known(self) -> int:
+        """Points that the reader has."""
+        return max(self.points, self.spec.known)

@@ -8,15 +8,13 @@ Where the graph's state lies is the business of `hitree_server.engine.store`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any  # Any: what a store keeps is its own business
 
 import numpy as np
 
-from hitree.bundle import READ
 from hitree.errors import BundleCorrupt
-from hitree_server.engine import noise
 from hitree_server.engine.pens import Pens, Prefixes
-from hitree_server.engine.store import Array, Arrays, HostStore, array
+from hitree_server.engine.store import HostStore, array
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -24,10 +22,11 @@ if TYPE_CHECKING:
     from hitree.bundle import StepGraph
     from hitree_server.engine.sequence import Sequence
     from hitree_server.engine.step import Step
-    from hitree_server.engine.store import Block, DeviceStore, Kept, Rows
+    from hitree_server.engine.store import Array, Arrays, Block, DeviceStore, Rows
 
-INPUTS = frozenset({"noise", "temperature", "condition", "forced", "force", "may_end", "limit"})
-OUTPUTS = frozenset({"rows", "segment_end", "made"})
+KEPT = ("condition", "temperature", "last")  # inputs that stay what they are from step to step
+INPUTS = frozenset({*KEPT, "noise", "forced", "force", "begun", "limit"})
+OUTPUTS = frozenset({"points", "made"})
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,25 +34,23 @@ class Snapshot:
     """The row of a sequence, copied out of the batch."""
 
     columns: tuple[Array, ...]
-    state: Arrays
-    away: Kept | None  # the state on a device
+    state: Any
 
 
 class Slots:
     """The rows of the batch; owned by the engine's thread."""
 
     def __init__(self, graph: StepGraph, max_rows: int, away: DeviceStore | None = None) -> None:
-        """``away`` holds the state on a device but for what the engine itself reads."""
+        """``away`` holds the graph's state on a device."""
         _check_roles(graph)
         self.max_rows = max_rows
         self.inputs: Arrays = {t.name: array(t, max_rows) for t in graph.inputs}
         # Rows that were never used are computed as padding, and must not divide by zero.
         self.inputs["temperature"][:], self.inputs["noise"][:] = 1, 0.5
         self.outputs: Arrays = {t.name: array(t, max_rows) for t in graph.outputs}
-        here = graph.state if away is None else [t for t in graph.state if t.name in READ]
-        self._here, self._away = HostStore(here, max_rows), away
+        self._store = away or HostStore(graph.state, max_rows)
         self.pens = Pens(max_rows, graph.stride)
-        kept = (self.inputs["condition"], self.inputs["temperature"])
+        kept = (self.inputs[name] for name in KEPT)
         self._columns: tuple[Array, ...] = (*kept, *self.pens.columns)
         self.prefixes = Prefixes()
         self.owners: list[Sequence] = []  # of every live row
@@ -67,37 +64,26 @@ class Slots:
     @property
     def side(self) -> int:
         """Which of the state's buffers the next step reads."""
-        return self._here.side
-
-    @property
-    def state(self) -> Arrays:
-        """The state on the host that the next step reads; each (max_rows, …)."""
-        return self._here.state
+        return self._store.side
 
     def feeds(self, bucket: int) -> dict[str, Array | Block]:
         """What a step of ``bucket`` rows reads, by the graph's input names."""
-        away = self._away.state if self._away else {}
-        return {name: a[:bucket] for name, a in (self.inputs | self.state | away).items()}
+        return {name: a[:bucket] for name, a in (self.inputs | self._store.state).items()}
 
     def results(self, bucket: int) -> dict[str, Array | Block]:
         """What a step of ``bucket`` rows writes, by the graph's output names."""
-        away = self._away.results if self._away else {}
-        return {name: a[:bucket] for name, a in (self.outputs | self._here.results | away).items()}
+        return {name: a[:bucket] for name, a in (self.outputs | self._store.results).items()}
 
     def settle(self) -> None:
         """Have the device hold what was done to rows; due before every step."""
-        if self._away and self._away.settle():
-            self._here.cross()
+        self._store.settle()
 
     def flip(self) -> None:
         """Make the state that the last step wrote the current one."""
-        self._here.flip()
-        if self._away:
-            self._away.flip()
+        self._store.flip()
 
     def arrange(self, step: Step) -> None:
-        """Apply who turns to another leaf, who leaves and who joins."""
-        self._turn(step.turns)
+        """Apply who leaves and who joins."""
         for sequence in step.parks:
             self._park(sequence)
         gaps = sorted(self._row.pop(s) for s in (*step.parks, *step.departures))
@@ -110,9 +96,18 @@ class Slots:
         if len(step.joins) > len(again):
             self._begin([s for s in step.joins if s not in again])
 
-    def lift(self, sequences: Iterable[Sequence]) -> None:
-        """Have pens lifted in the row that the next step reads: no stroke crosses leaves."""
-        self.state["row"][self._rows(sequences), 2:] = (0, 1, 0)
+    def turn(self, rows: Rows) -> None:
+        """Lay out the leaf that each of ``rows`` is at, and the one after it."""
+        left, conditions = self.pens.leaves_left[rows], self.inputs["condition"]
+        self.inputs["last"][rows] = left[:, None] == (0, 1)
+        keys = list[tuple[int, ...]]()
+        for row, after in zip(rows.tolist(), left.tolist(), strict=True):
+            sequence = self.owners[row]
+            at = len(sequence.spec.leaves) - 1 - after
+            keys.append(sequence.keys[at : at + 2])
+            for place, leaf in enumerate(sequence.spec.leaves[at : at + 2]):
+                conditions[row, place] = leaf.condition
+        self.pens.keys[rows] = np.array(keys, np.uint64).reshape(-1, 2)
 
     def _rows(self, sequences: Iterable[Sequence]) -> Rows:
         return np.array([self._row[sequence] for sequence in sequences], np.int64)
@@ -141,52 +136,31 @@ class Slots:
     def _move(self, source: Rows, to: Rows) -> None:
         for column in self._columns:
             column[to] = column[source]
-        self._here.move(source, to)
-        if self._away:
-            self._away.move(source, to)
+        self._store.move(source, to)
 
     def _begin(self, fresh: list[Sequence]) -> None:
         rows = self._rows(fresh)
-        self._here.blank(rows)
-        if self._away:
-            self._away.blank(rows)
+        self._store.blank(rows)
         specs = [sequence.spec for sequence in fresh]
         self.inputs["temperature"][rows, 0] = [spec.temperature for spec in specs]
         self.pens.begin(rows, specs)
         for row, spec in zip(rows.tolist(), specs, strict=True):
             self.prefixes.add(spec, self.pens, row, self.rows)
-        self._turn(fresh)
-
-    def _turn(self, sequences: Collection[Sequence]) -> None:
-        """Have sequences begin the leaves that they are at."""
-        if not sequences:
-            return
-        rows, conditions = self._rows(sequences), self.inputs["condition"]
-        keys, last = list[int](), list[bool]()
-        for row, sequence in zip(rows.tolist(), sequences, strict=True):
-            spec = sequence.spec
-            leaf = spec.leaves[sequence.leaf]
-            conditions[row] = leaf.condition
-            keys.append(noise.key(spec.seed, spec.candidate, leaf.node))
-            last.append(sequence.leaf == len(spec.leaves) - 1)
-        self.pens.turn(rows, keys, last)
+        self.turn(rows)
 
     def _park(self, sequence: Sequence) -> None:
         """Keep what a sequence's row holds for when it joins again."""
         rows = self._rows([sequence])
         assert not self.pens.forced(self.rows)[rows].any(), "a prefix is never parked"
         columns = tuple(column[rows] for column in self._columns)
-        away = self._away.take(rows) if self._away else None
-        sequence.snapshot = Snapshot(columns, self._here.take(rows), away)
+        sequence.snapshot = Snapshot(columns, self._store.take(rows))
 
     def _restore(self, sequence: Sequence) -> None:
         rows, snapshot = self._rows([sequence]), sequence.snapshot
         assert isinstance(snapshot, Snapshot)
         for column, kept in zip(self._columns, snapshot.columns, strict=True):
             column[rows] = kept
-        self._here.put(rows, snapshot.state)
-        if self._away and snapshot.away:
-            self._away.put(rows, snapshot.away)
+        self._store.put(rows, snapshot.state)
         sequence.snapshot = None
 
 
@@ -194,10 +168,10 @@ def _check_roles(graph: StepGraph) -> None:
     """Refuse a graph whose tensors the engine has no roles for.
 
     Raises:
-        BundleCorrupt: an input is missing or unknown, or an output or state tensor is missing.
+        BundleCorrupt: an input is missing or unknown, or an output is missing.
     """
     inputs, outputs = {t.name for t in graph.inputs}, {t.name for t in graph.outputs}
-    wrong = (inputs ^ INPUTS) | (READ - {t.name for t in graph.state}) | (OUTPUTS - outputs)
+    wrong = (inputs ^ INPUTS) | (OUTPUTS - outputs)
     if wrong:
         raise BundleCorrupt(
             f"the step graph {graph.file} lacks, or has beyond what the engine knows: "

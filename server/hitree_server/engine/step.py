@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from hitree_server.engine.pens import Piece
-    from hitree_server.engine.sequence import EngineEvent, Sequence
+    from hitree.events import FinishReason
+    from hitree_server.engine.sequence import EngineEvent, Floats, Integers, Sequence
 
 
 class Step(NamedTuple):
@@ -18,20 +18,31 @@ class Step(NamedTuple):
     number: int  # counts from 0
     parks: tuple[Sequence, ...]  # give their rows back and keep their state
     departures: tuple[Sequence, ...]  # give their rows back for good
-    turns: tuple[Sequence, ...]  # stay, and go on to ``sequence.leaf``
     joins: tuple[Sequence, ...]  # get rows: fresh ones, or those they were parked with
     running: tuple[Sequence, ...]  # compute in this step: stays and joins
 
 
+class Piece(NamedTuple):
+    """Points of one stroke, to be delivered."""
+
+    positions: Floats  # (N, 2) units
+    t_ms: Integers  # (N,) of pen time
+    ends: int  # with the last of them: nothing, the stroke, or the leaf too
+
+
+class End(NamedTuple):
+    """How a drawing ended."""
+
+    reason: FinishReason
+    stroke_open: bool  # its last stroke is over too, and no piece says so
+
+
 class Mark(NamedTuple):
-    """What happened to one sequence in a step that more than a buffered point came of."""
+    """What there is to tell of one sequence after a step."""
 
     sequence: Sequence
-    pieces: tuple[Piece, ...]  # points to deliver, stroke by stroke
-    stroke_over: bool  # after them the pen lifted, or was lifted because the leaf is over
-    leaf_over: bool  # the segment ended, or its budget is spent
-    exhausted: bool  # the sequence has its ``max_points``
-    quiet: bool = False  # the reader knows all that
+    pieces: list[Piece]  # points to deliver, stroke by stroke
+    end: End | None  # None: it goes on
 
 
 class Result(NamedTuple):

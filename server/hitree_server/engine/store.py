@@ -92,12 +92,8 @@ class HostStore:
         """Make what the last step wrote current."""
         self.side = 1 - self.side
 
-    def cross(self) -> None:
-        """Copy what is current to the other buffer, and make that one current."""
-        before = self.state
-        self.flip()
-        for name, column in self.state.items():
-            column[:] = before[name]
+    def settle(self) -> None:
+        """Nothing: what is done to rows is done at once."""
 
 
 @dataclass(eq=False)
@@ -162,20 +158,19 @@ class DeviceStore:
         """Make what the last step wrote current."""
         self.side = 1 - self.side
 
-    def settle(self) -> bool:
-        """Carry out what was done to rows; says whether the other buffer is current now.
+    def settle(self) -> None:
+        """Carry out what was done to rows.
 
         Where the device fails, everything is as before, and is carried out the next time.
         """
         if self._taken:
             self._fetch()
         if np.array_equal(self._index, self._still):
-            return False
+            return
         self._memory.gather(self._index, self.state, self._columns(), self.results)
         self.flip()
         self._index[:] = self._still
         self._fresh, self._count = [self._first], 1
-        return True
 
     def _fetch(self) -> None:
         index = np.concatenate([kept.index for kept in self._taken])

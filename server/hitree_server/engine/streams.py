@@ -49,7 +49,8 @@ class Stream:
 
     def cancel(self) -> None:
         """Give the sequence up; its rows are free at the next step. Idempotent, any thread."""
-        self._cancel(self.sequence)
+        if not self._over:
+            self._cancel(self.sequence)
 
     def __aiter__(self) -> Self:
         return self

@@ -3,7 +3,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fakes import FakeClock, FakeDevice, SteppedEngine, memory_graph, points, spec, stepped
+from fakes import (
+    FakeClock,
+    FakeDevice,
+    SteppedEngine,
+    memory_graph,
+    points,
+    settle,
+    spec,
+    step_graph,
+    stepped,
+)
 from hitree.errors import BundleCorrupt, HiTreeError, InvalidInput, Overloaded
 from hitree_server.engine import (
     Broken,
@@ -13,6 +23,7 @@ from hitree_server.engine import (
     LeafStarted,
     PointsMade,
     SequenceSpec,
+    Stream,
     StrokeEnded,
 )
 
@@ -136,8 +147,8 @@ async def test_max_points_ends_the_drawing_in_good_order():
 async def test_a_leafs_budget_closes_its_stroke_and_goes_on_to_the_next_leaf():
     device = FakeDevice(lift=0.0)
     engine = stepped(device)
-    pens = []
-    device.before = lambda: pens.append(engine._slots.state["row"][0, 2:].tolist())
+    begun = []
+    device.before = lambda: begun.append(engine._slots.inputs["begun"][0, 0])
     quiet = [Leaf(n, np.zeros(3, np.float32)) for n in (1, 2, 3)]
     events = await draw(engine, spec(3, leaves=tuple(quiet), max_points_leaf=7))
     per_leaf = [
@@ -151,7 +162,7 @@ async def test_a_leafs_budget_closes_its_stroke_and_goes_on_to_the_next_leaf():
         (2, 3),
     ]
     assert events[-1].reason == "complete"
-    assert pens[7] == pens[14] == [0, 1, 0]  # the next leaf begins with the pen lifted
+    assert begun == [0, *[1] * 6] * 3
 
 
 async def test_the_first_point_goes_out_at_once_and_the_rest_in_company():
@@ -164,6 +175,60 @@ async def test_the_first_point_goes_out_at_once_and_the_rest_in_company():
     sizes = [len(e.positions) for e in [e async for e in stream] if isinstance(e, PointsMade)]
     assert sizes[0] == 1
     assert set(sizes[1:-1]) == {9}  # the oldest has waited for 8 steps, 32 ms
+
+
+async def told_after(engine: SteppedEngine, stream: Stream, ticks: int) -> list[object]:
+    """What a reader was told after so many steps more."""
+    for _ in range(ticks):
+        engine.tick()
+    engine._streams.send()
+    await settle()
+    return await stream.group() if stream._events else []
+
+
+def shape(events: list[object]) -> list[object]:
+    """Events, with the number of points in place of the points."""
+    return [(len(e.positions), *e[2:]) if isinstance(e, PointsMade) else e for e in events]
+
+
+async def test_the_end_of_a_leaf_waits_for_its_points():
+    clock = FakeClock()
+    engine = stepped(FakeDevice(lift=0.0), clock)
+    stream = engine.submit(spec(3, max_points_leaf=2))
+    first = await told_after(engine, stream, 1)
+    assert shape(first) == [LeafStarted(0), (1, 0, 0)]
+    assert await told_after(engine, stream, 2) == []
+    clock.advance(0.04)
+    assert shape(await told_after(engine, stream, 1)) == [
+        (1, 0, 0), StrokeEnded(0, 0), LeafEnded(0, 0, 1), LeafStarted(1),
+        (2, 1, 1), StrokeEnded(1, 1), LeafEnded(1, 1, 2), LeafStarted(2),
+    ]  # fmt: skip
+    rest = await told_after(engine, stream, 2)
+    assert shape(rest[:-1]) == [(2, 2, 2), StrokeEnded(2, 2), LeafEnded(2, 2, 3)]
+    assert isinstance(rest[-1], Ended)
+
+
+async def test_the_end_of_the_drawing_waits_for_nothing():
+    engine = stepped(FakeDevice(lift=0.0), graph=step_graph(stride=4))
+    stream = engine.submit(spec(3, max_points=6))
+    assert shape(await told_after(engine, stream, 1)) == [LeafStarted(0), (4, 0, 0)]
+    (made, *_, last) = await told_after(engine, stream, 1)
+    assert (len(made.positions), last.points, last.reason) == (2, 6, "max_points")
+
+
+async def test_two_leaves_may_end_in_one_step():
+    engine = stepped(FakeDevice(lift=1.0, segment_end=1.0), graph=step_graph(stride=4))
+    leaves = tuple(Leaf(node, np.zeros(3, np.float32)) for node in range(5))
+    stream = engine.submit(spec(3, leaves=leaves))
+    first = await told_after(engine, stream, 1)
+    both = [
+        (1, 0, 0), StrokeEnded(0, 0), LeafEnded(0, 0, 1), LeafStarted(1),
+        (1, 1, 1), StrokeEnded(1, 1), LeafEnded(1, 1, 2),
+    ]  # fmt: skip
+    assert shape(first) == [LeafStarted(0), *both, LeafStarted(2)]
+    rest = await told_after(engine, stream, 2)
+    assert [e.leaf for e in rest if isinstance(e, LeafEnded)] == [2, 3, 4]
+    assert (rest[-1].reason, rest[-1].points, engine.stats.steps) == ("complete", 5, 3)
 
 
 async def test_timings_tell_the_wait_the_first_point_and_the_whole():

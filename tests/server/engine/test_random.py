@@ -88,6 +88,7 @@ class Script:
         self.device.before = self.meanwhile
         self.readers: list[Reader] = []
         self.refused = 0
+        self.crossed = 0  # rows that went on to the next leaf inside a step
 
     async def play(self) -> None:
         for _ in range(150):
@@ -123,6 +124,7 @@ class Script:
             self.device.failures = 1
         for _ in range(self.dice.randrange(6)):
             self.engine.tick()
+            self.crossed += int((self.engine._slots.outputs["made"][:, 1] > 0).sum())
 
     async def read(self) -> None:
         await settle()
@@ -193,6 +195,13 @@ def test_invariants_hold_whatever_happens(seed):
     assert (stats.running, stats.waiting, stats.paused) == (0, 0, 0)
     assert script.engine._scheduler.demand == script.engine._slots.rows == 0
     assert not script.engine._streams._streams
+
+
+def test_the_scripts_go_on_to_the_next_leaf_inside_steps():
+    crossed = {stride: 0 for stride in STRIDES}
+    for seed in range(25):
+        crossed[STRIDES[seed % len(STRIDES)]] += played(seed).crossed
+    assert [count > 20 for count in crossed.values()] == [False, True, True, True]
 
 
 def test_the_scripts_reach_every_ending():

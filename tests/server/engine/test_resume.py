@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from fakes import FakeDevice, points, spec, step_graph, stepped
+from fakes import FakeDevice, points, settle, spec, step_graph, stepped
 from hitree.errors import InvalidInput
 from hitree_server.engine import (
     Ended,
@@ -126,6 +126,30 @@ async def test_a_resumed_drawing_ends_at_its_budget() -> None:
     rest = await draw(spec(3, max_points=7, known=4))
     assert rest.xy.tobytes() == whole.xy[4:].tobytes()
     assert rest.events[-1].reason == whole.events[-1].reason == "max_points"
+
+
+@pytest.mark.parametrize(("known", "first"), [(1, 3), (3, 1), (4, 4), (6, 2), (8, 4)])
+async def test_the_first_new_points_go_out_at_once_and_nothing_that_is_known(known, first) -> None:
+    device = FakeDevice(lift=0.0)
+    engine = stepped(device, graph=step_graph(stride=4))
+    whole = engine.submit(spec(3, max_points=20))
+    engine.run()
+    xy = points([event async for event in whole])
+    stream = engine.submit(spec(3, max_points=20, known=known))
+    for _ in range(1 + known // 4):
+        engine.tick()
+    engine._streams.send()
+    await settle()
+    leaf, made = await stream.group()
+    assert leaf == LeafStarted(0)
+    assert made.positions.tobytes() == xy[known : known + first].tobytes()
+    engine.tick()
+    engine._streams.send()
+    await settle()
+    assert not stream._events  # the next ones wait for company
+    engine.run()
+    rest = await stream.group()
+    assert points(rest).tobytes() == xy[known + first :].tobytes()
 
 
 @pytest.mark.parametrize("stride", [1, 3])

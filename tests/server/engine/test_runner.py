@@ -3,16 +3,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fakes import FakeClock, FakeDevice, SteppedEngine, spec, step_graph, stepped
+from fakes import FakeClock, FakeDevice, SteppedEngine, points, spec, step_graph, stepped
 from hitree_server.engine import Broken, EngineSettings, Leaf, PointsMade
 from hitree_server.engine.runner import Runner, StepError, buckets
-from hitree_server.engine.sequence import Sequence
+from hitree_server.engine.sequence import END, NO_END, SAMPLED, Sequence
 from hitree_server.engine.slots import Slots
 from hitree_server.engine.step import Step
 
 
 def step(*sequences: Sequence, **changes: tuple[Sequence, ...]) -> Step:
-    parts = {"parks": (), "departures": (), "turns": (), "joins": ()} | changes
+    parts = {"parks": (), "departures": (), "joins": ()} | changes
     return Step(number=0, running=sequences, **parts)
 
 
@@ -58,8 +58,9 @@ def test_padding_may_draw_nothing():
     runner.run(step(*live, joins=live), slots)
     runner.run(step(*live[:3], departures=live[3:]), slots)
     assert device.buckets == [4, 4]
-    assert slots.inputs["limit"][:, 0].tolist() == [1, 1, 1, 0]
-    assert slots.outputs["made"][:, 0].tolist() == [1, 1, 1, 0]
+    assert (slots.inputs["limit"][:, 0] > 0).tolist() == [True, True, True, False]
+    assert slots.inputs["limit"][3].tolist() == [0, 0]
+    assert slots.outputs["made"].tolist() == [[1, 0], [1, 0], [1, 0], [0, 0]]
 
 
 async def told(one, stride):
@@ -75,6 +76,58 @@ async def told(one, stride):
         for place, time in zip(event.positions.tolist(), event.t_ms.tolist(), strict=True)
     ]
     return made, [event for event in events[:-1] if not isinstance(event, PointsMade)]
+
+
+async def tellings(one, *names, **chances):
+    """What every step of a drawing is told, by the names of its inputs; S is 4."""
+    device = FakeDevice(**chances)
+    engine = stepped(device, graph=step_graph(stride=4), max_rows=1)
+    inputs, seen = engine._slots.inputs, []
+    device.before = lambda: seen.append([inputs[name][0].tolist() for name in names])
+    engine.submit(one)
+    engine.run()
+    return seen
+
+
+async def test_a_step_is_told_what_it_may_draw_and_where_the_drawing_may_end():
+    one = spec(1, max_points=16, max_points_leaf=6)
+    seen = await tellings(one, "begun", "last", "limit", lift=0, segment_end=0)
+    assert seen == [
+        [[0], [0, 0], [6, 6]],
+        [[1], [0, 0], [2, 6]],
+        [[0], [0, 1], [6, 6]],
+        [[1], [0, 1], [2, 6]],
+        [[0], [1, 0], [4, 0]],
+    ]
+
+
+async def test_a_canvas_is_drawn_as_it_is_and_the_first_leaf_begins_after_it():
+    prefix = np.zeros((6, 5), np.float32)
+    prefix[:, 0], prefix[:, 2] = np.arange(6), 1
+    seen = await tellings(
+        spec(1, prefix=prefix, max_points=5), "begun", "force", "limit", lift=0, segment_end=0
+    )
+    assert seen[:2] == [[[1], [1] * 4, [4, 0]], [[1], [1] * 4, [2, 0]]]
+    assert [(begun, force) for begun, force, _ in seen[2:]] == [([0], [0] * 4), ([1], [0] * 4)]
+
+
+async def test_recalled_rows_are_forced_and_begin_their_leaf():
+    rows = np.zeros((7, 5), np.float32)
+    rows[:, 2] = 1
+    ends = np.array([NO_END, END, NO_END, NO_END, NO_END, NO_END, SAMPLED])
+    one = spec(1, recalled=rows, recalled_ends=ends, known=7, max_points=9)
+    seen = await tellings(one, "begun", "force", "limit", "noise", lift=0, segment_end=0)
+    assert [(begun, force[0], limit) for begun, force, limit, _ in seen[:4]] == [
+        ([0], 1, [2, 0]),
+        ([0], 1, [4, 0]),
+        ([1], 1, [1, 0]),
+        ([1], 0, [2, 0]),
+    ]
+    never = [[row[-1] == 1 for row in noise[0]] for *_, noise in seen]
+    assert never[0][:2] == [True, False]
+    assert never[1] == [True] * 4
+    assert never[2][0] is False
+    assert never[3] == [False] * 4
 
 
 @pytest.mark.parametrize("budget", [2, 3, 7, 80])
@@ -124,4 +177,10 @@ async def test_positions_that_are_not_finite_break_their_own_sequence_only():
     assert isinstance(events[-1], Broken)
     assert events[-1].error.reason == "INTERNAL"
     assert "not finite" in events[-1].error.message
-    assert [type(e) for e in [e async for e in good]][-1].__name__ == "Ended"
+    assert not len(points(events))
+    alone = stepped()
+    expected = alone.submit(spec(2))
+    alone.run()
+    assert (
+        points([e async for e in good]).tobytes() == points([e async for e in expected]).tobytes()
+    )

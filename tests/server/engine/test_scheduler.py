@@ -4,16 +4,27 @@ from __future__ import annotations
 
 from itertools import count
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fakes import spec
 from hitree.errors import Cancelled, DeadlineExceeded, Unavailable
-from hitree_server.engine import Broken, Ended, EngineSettings, LeafEnded, LeafStarted, Stats
+from hitree.stroke5 import NOTHING, SEGMENT, STROKE
+from hitree_server.engine import (
+    Broken,
+    Ended,
+    EngineSettings,
+    LeafEnded,
+    LeafStarted,
+    PointsMade,
+    Stats,
+    StrokeEnded,
+)
 from hitree_server.engine.scheduler import Scheduler
 from hitree_server.engine.sequence import Phase, Sequence
-from hitree_server.engine.step import Mark, Result
+from hitree_server.engine.step import End, Mark, Piece, Result
 
 
 class Desk:
@@ -41,11 +52,35 @@ class Desk:
 
     @staticmethod
     def mark(sequence: Sequence) -> Mark:
-        sequence.leaf = len(sequence.spec.leaves) - 1
-        return Mark(sequence, (), stroke_over=True, leaf_over=True, exhausted=False)
+        return Mark(sequence, [], End("complete", stroke_open=False))
+
+    def tell(self, sequence: Sequence, *pieces: Piece, end: End | None = None) -> list[object]:
+        """One step in which a sequence comes so far; returns what is told of it in this step."""
+        step, told = self.scheduler.next_step(self.now), len(self.events(sequence))
+        result = Result((Mark(sequence, list(pieces), end),), (), 1, 1, 1, 0.001)
+        self.emissions += self.scheduler.commit(step, result, self.now)
+        return self.events(sequence)[told:]
 
     def events(self, sequence: Sequence) -> list[object]:
         return [e for x in self.emissions if x.sequence is sequence for e in x.events]
+
+
+def piece(count: int, ends: int, first: int = 0) -> Piece:
+    """Points that lie and follow each other by their numbers, from ``first`` on."""
+    numbers = np.arange(first, first + count)
+    return Piece(np.repeat(numbers[:, None], 2, axis=1).astype(np.float32), numbers * 20, ends)
+
+
+def flat(events: list[object]) -> list[object]:
+    """Events with points one by one, however they were bundled."""
+    told = list[object]()
+    for event in events:
+        if isinstance(event, PointsMade):
+            points = zip(event.positions.tolist(), event.t_ms.tolist(), strict=True)
+            told += [("point", *each, event.stroke, event.leaf) for each in points]
+        else:
+            told.append((type(event).__name__, *event[: 3 if isinstance(event, Ended) else None]))
+    return told
 
 
 def test_sequences_of_one_priority_join_in_order_of_arrival():
@@ -186,18 +221,103 @@ def test_what_a_step_made_of_a_cancelled_sequence_is_dropped():
 def test_leaves_follow_each_other_and_the_last_one_completes():
     desk = Desk()
     sequence = desk.accept(first_stroke=4)
-    mark = Mark(sequence, (), stroke_over=True, leaf_over=True, exhausted=False)
-    turns = []
-    for _ in range(3):
-        step = desk.scheduler.next_step(desk.now)
-        turns.append(step.turns)
-        desk.emissions += desk.scheduler.commit(step, Result((mark,), (), 1, 1, 1, 0.1), desk.now)
-    assert turns == [(), (sequence,), (sequence,)]
-    ends = [e for e in desk.events(sequence) if isinstance(e, LeafEnded)]
-    assert [(e.leaf, e.start, e.end) for e in ends] == [(0, 4, 5), (1, 5, 6), (2, 6, 7)]
-    last = desk.events(sequence)[-1]
+    first = desk.tell(sequence, piece(1, STROKE), piece(2, SEGMENT))
+    assert [e for e in first if not isinstance(e, PointsMade)] == [
+        LeafStarted(0), StrokeEnded(4, 0), StrokeEnded(5, 0), LeafEnded(0, 4, 6), LeafStarted(1),
+    ]  # fmt: skip
+    both = desk.tell(sequence, piece(1, SEGMENT), piece(1, NOTHING))
+    assert [e for e in both if not isinstance(e, PointsMade)] == [
+        StrokeEnded(6, 1), LeafEnded(1, 6, 7), LeafStarted(2),
+    ]  # fmt: skip
+    *rest, last = desk.tell(sequence, piece(2, SEGMENT), end=End("complete", stroke_open=False))
+    assert rest[1:] == [StrokeEnded(7, 2), LeafEnded(2, 7, 8)]
     assert isinstance(last, Ended)
-    assert (last.reason, last.strokes) == ("complete", 3)
+    assert (last.reason, last.strokes, last.points) == ("complete", 4, 7)
+    made = [e for e in desk.events(sequence) if isinstance(e, PointsMade)]
+    assert [(e.stroke, e.leaf, len(e.positions)) for e in made] == [
+        (4, 0, 1), (5, 0, 2), (6, 1, 1), (7, 2, 1), (7, 2, 2),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("delivered", [False, True])
+@pytest.mark.parametrize("stroke_open", [False, True])
+def test_a_drawing_that_ends_with_no_point_closes_its_stroke_and_its_leaf(delivered, stroke_open):
+    desk = Desk()
+    sequence = desk.accept(leaves=spec().leaves[:1])
+    pieces = [piece(2, NOTHING if stroke_open else STROKE)]
+    if delivered:
+        desk.tell(sequence, *pieces)
+    desk.tell(sequence, *([] if delivered else pieces), end=End("complete", stroke_open))
+    started, points, *rest, ended = desk.events(sequence)
+    assert (started, len(points.positions)) == (LeafStarted(0), 2)
+    assert rest == [StrokeEnded(0, 0), LeafEnded(0, 0, 1)]
+    assert (ended.strokes, ended.points) == (1, 2)
+
+
+def test_a_drawing_that_runs_out_in_the_next_leaf_closes_that_one():
+    desk = Desk()
+    sequence = desk.accept()
+    desk.tell(sequence, piece(1, SEGMENT))
+    events = desk.tell(sequence, piece(1, SEGMENT), end=End("max_points", stroke_open=False))
+    assert events[1:3] == [StrokeEnded(1, 1), LeafEnded(1, 1, 2)]
+    assert events[3][:3] == ("max_points", 2, 2)
+
+
+WHOLE = ((2, STROKE), (3, SEGMENT), (1, SEGMENT), (4, STROKE), (2, NOTHING))
+
+
+def pieces(bundled: int) -> list[Piece]:
+    """The points of `WHOLE`, at most so many in a piece."""
+    made, first = [], 0
+    for length, ends in WHOLE:
+        for start in range(0, length, bundled):
+            size = min(bundled, length - start)
+            made.append(piece(size, ends if start + size == length else NOTHING, first))
+            first += size
+    return made
+
+
+@pytest.mark.parametrize("bundled", [1, 2, 9])
+@pytest.mark.parametrize("known", range(13))
+def test_what_a_reader_has_is_not_told_again(known, bundled):
+    end = End("complete", stroke_open=True)
+    whole, rest = Desk(), Desk()
+    first = whole.accept(first_stroke=3)
+    for each in pieces(9):
+        whole.tell(first, each)
+    whole.tell(first, end=end)
+    again = rest.accept(first_stroke=3, known=known)
+    for each in pieces(bundled):
+        rest.tell(again, each)
+    rest.tell(again, end=end)
+    expected, told = flat(whole.events(first)), flat(rest.events(again))
+    if known:
+        last = [index for index, event in enumerate(expected) if event[0] == "point"][known - 1]
+        expected = [("LeafStarted", expected[last][-1]), *expected[last + 1 :]]
+    assert told == expected
+    assert again.points == 12
+
+
+def test_the_first_point_is_that_which_the_reader_has_not():
+    desk = Desk()
+    sequence = desk.accept(known=3)
+    for now, length in ((1.0, 2), (2.0, 1), (3.0, 1), (4.0, 1)):
+        desk.now = now
+        desk.tell(sequence, piece(length, NOTHING))
+    assert sequence.first_point == 3.0
+    assert desk.stats.first_point_seconds.count == 1
+
+
+def test_a_deadline_tells_the_points_that_the_reader_has():
+    desk = Desk()
+    sequence = desk.accept(known=7, deadline=1.0)
+    assert sequence.known == 7
+    desk.tell(sequence, piece(2, NOTHING))
+    assert sequence.known == 7
+    desk.now = 1.0
+    desk.step()
+    desk.emissions += desk.scheduler.collect()
+    assert "after 7 points" in desk.events(sequence)[-1].error.message
 
 
 def test_a_failed_step_breaks_only_who_was_in_it():

@@ -10,8 +10,9 @@ import pytest
 from fakes import memory_graph, spec, step_graph
 from hitree.bundle import Tensor
 from hitree.errors import BundleCorrupt
+from hitree_server.engine import noise
 from hitree_server.engine.sequence import Sequence
-from hitree_server.engine.slots import Slots
+from hitree_server.engine.slots import INPUTS, Slots
 from hitree_server.engine.step import Step
 
 
@@ -24,24 +25,36 @@ def arrange(
     *joins: Sequence,
     leave: tuple[Sequence, ...] = (),
     park: tuple[Sequence, ...] = (),
-    turn: tuple[Sequence, ...] = (),
 ) -> None:
     """One step's changes."""
-    slots.arrange(Step(0, park, leave, turn, joins, ()))
+    slots.arrange(Step(0, park, leave, joins, ()))
+
+
+def state(slots: Slots) -> dict[str, np.ndarray]:
+    """What the next step reads of the graph's state."""
+    feeds = slots.feeds(slots.max_rows)
+    return {name: array for name, array in feeds.items() if name not in INPUTS}
+
+
+def columns(slots: Slots) -> list[np.ndarray]:
+    """All that belongs to a row and outlives a step."""
+    kept = [slots.inputs[name] for name in ("condition", "temperature", "last")]
+    return [*state(slots).values(), *kept, *slots.pens.columns]
 
 
 def paint(slots: Slots, *sequences: Sequence) -> None:
     """Give every row a value of its own."""
     for s in sequences:
-        for array in slots.state.values():
-            array[slots.owners.index(s)] = s.number
-        slots.pens.step[slots.owners.index(s)] = s.number
+        for column in columns(slots):
+            column[slots.owners.index(s)] = s.number
 
 
 def held(slots: Slots) -> list[float]:
     """What `paint` left in the live rows."""
-    numbers = slots.state["h"][: slots.rows, 0]
-    assert np.array_equal(numbers, slots.pens.step[: slots.rows])
+    numbers = slots.pens.step[: slots.rows]
+    for column in columns(slots):
+        expected = numbers.reshape(-1, *[1] * (column.ndim - 1))
+        assert (column[: slots.rows] == expected).all()
     return numbers.tolist()
 
 
@@ -52,13 +65,17 @@ def numbers(slots: Slots) -> list[int]:
 def test_a_fresh_row_holds_the_initial_state_and_the_first_leaf():
     slots = Slots(memory_graph(), 4)
     s = sequence(1, temperature=0.5)
-    slots.state["memory"][:] = 9
+    state(slots)["memory"][:] = 9
     arrange(slots, s)
-    assert slots.state["row"][0].tolist() == [0, 0, 0, 1, 0]
-    assert slots.state["position"][0].tolist() == [128, 128]
-    assert slots.state["memory"][0].tolist() == [[1, 2, 3], [4, 5, 6]]
+    assert state(slots)["row"][0].tolist() == [0, 0, 0, 1, 0]
+    assert state(slots)["position"][0].tolist() == [128, 128]
+    assert state(slots)["memory"][0].tolist() == [[1, 2, 3], [4, 5, 6]]
     assert slots.inputs["temperature"][0] == 0.5
-    assert np.array_equal(slots.inputs["condition"][0], s.spec.leaves[0].condition)
+    for place in (0, 1):
+        condition = slots.inputs["condition"][0, place]
+        assert np.array_equal(condition, s.spec.leaves[place].condition)
+    assert tuple(slots.pens.keys[0]) == s.keys[:2]
+    assert (slots.pens.leaves_left[0], slots.pens.left[0]) == (2, 200)
 
 
 def test_the_last_sequence_moves_into_a_gap():
@@ -75,21 +92,40 @@ def test_who_joins_gets_the_row_of_who_leaves_and_nobody_moves():
     paint(slots, *four)
     fresh = [sequence(4, temperature=0.25), sequence(5)]
     arrange(slots, *fresh, leave=(four[2], four[0]))
+    assert slots.inputs["temperature"][:, 0].tolist() == [0.25, 1, 1, 3]
     paint(slots, *fresh)
     assert numbers(slots) == held(slots) == [4, 1, 5, 3]
-    assert slots.inputs["temperature"][:, 0].tolist() == [0.25, 1, 1, 1]
 
 
-def test_who_turns_gets_the_condition_and_the_noise_of_its_leaf():
-    slots, two = Slots(step_graph(), 4), [sequence(n) for n in range(2)]
-    arrange(slots, *two)
-    before = slots.pens.key[:2].tolist()
-    two[1].leaf = 2
-    arrange(slots, turn=(two[1],))
-    assert np.array_equal(slots.inputs["condition"][1], two[1].spec.leaves[2].condition)
-    assert slots.pens.key[0] == before[0]
-    assert slots.pens.key[1] != before[1]
-    assert slots.pens.last_leaf[:2].tolist() == [False, True]
+@pytest.mark.parametrize("leaf", [0, 1, 2])
+def test_who_turns_gets_the_conditions_and_the_noise_of_its_leaf_and_the_next(leaf):
+    slots, three = Slots(step_graph(), 4), [sequence(n) for n in range(3)]
+    arrange(slots, *three)
+    pens, inputs, others = slots.pens, slots.inputs, [0, 2]
+    before = [array[others].copy() for array in (inputs["condition"], inputs["last"], pens.keys)]
+    pens.leaves_left[1] = 2 - leaf
+    slots.turn(np.array([1]))
+    ahead = three[1].spec.leaves[leaf : leaf + 2]
+    for place, each in enumerate(ahead):
+        assert np.array_equal(inputs["condition"][1, place], each.condition)
+        assert pens.keys[1, place] == noise.key(1, 0, each.node)
+    assert inputs["last"][1].tolist() == [leaf == 2, leaf == 1]
+    after = [array[others] for array in (inputs["condition"], inputs["last"], pens.keys)]
+    assert all(map(np.array_equal, after, before))
+
+
+def test_the_only_leaf_is_the_last_one_from_the_start():
+    slots = Slots(step_graph(), 2)
+    arrange(slots, sequence(1, leaves=spec().leaves[:1]), sequence(2, leaves=spec().leaves[:2]))
+    assert slots.inputs["last"].tolist() == [[1, 0], [0, 1]]
+
+
+def test_turning_nobody_changes_nothing():
+    slots = Slots(step_graph(), 2)
+    arrange(slots, sequence(1))
+    paint(slots, slots.owners[0])
+    slots.turn(np.zeros(0, np.int64))
+    assert held(slots) == [1]
 
 
 def test_random_joins_and_leaves_keep_every_row_with_its_owner():
@@ -118,15 +154,14 @@ def test_a_parked_sequence_comes_back_as_it_was():
     a, b = sequence(7), sequence(2)
     arrange(slots, a)
     paint(slots, a)
-    a.leaf = 1
-    arrange(slots, turn=(a,), park=(a,))
-    slots.pens.step[:] = 0
+    arrange(slots, park=(a,))
+    for column in columns(slots):
+        column[:] = 0
     assert slots.rows == 0
     arrange(slots, b)
     arrange(slots, a)
-    assert slots.state["memory"][1].tolist() == [[7] * 3] * 2
-    assert np.array_equal(slots.inputs["condition"][1], a.spec.leaves[1].condition)
-    assert slots.pens.key[1] != slots.pens.key[0]
+    paint(slots, b)
+    assert numbers(slots) == held(slots) == [2, 7]
     assert a.snapshot is None
 
 

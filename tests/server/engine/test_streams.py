@@ -4,8 +4,15 @@ import asyncio
 
 import numpy as np
 
-from fakes import FakeDevice, SteppedEngine, points, settle, spec, stepped
+from fakes import FakeClock, FakeDevice, SteppedEngine, points, settle, spec, stepped
 from hitree_server.engine import Broken, Ended, Stream
+
+
+def moving(**limits: int) -> SteppedEngine:
+    """An engine whose steps take so long that no point waits for the next one."""
+    clock, device = FakeClock(), FakeDevice()
+    device.before = lambda: clock.advance(0.04)
+    return stepped(device, clock, **limits)
 
 
 async def read_along(e: SteppedEngine, stream: Stream, events: list[object]) -> None:
@@ -50,7 +57,7 @@ async def test_a_slow_reader_is_paused_and_loses_nothing():
     reference.run()
     whole = points([event async for event in expected])
 
-    e = stepped(max_rows=1, buffer_events=4)
+    e = moving(max_rows=1, buffer_events=4)
     slow, fast = e.submit(spec(5)), e.submit(spec(6))
     e.run()
     assert e.stats.paused >= 1
@@ -70,18 +77,20 @@ async def test_groups_are_all_that_is_there_and_lose_nothing_by_pauses():
     assert isinstance(whole[-1], Ended)
     assert await expected.group() == []
 
-    e = stepped(max_rows=1, buffer_events=4)
-    stream, events = e.submit(spec(5)), []
+    e = moving(max_rows=1, buffer_events=4)
+    stream, events, pauses = e.submit(spec(5)), [], 0
     async with asyncio.timeout(20):
         while not (events and isinstance(events[-1], Ended)):
             e.run()
+            pauses += e.stats.paused
             events += await stream.group()
+    assert pauses > 2
     assert e.stats.paused == stream._behind == 0
     assert np.array_equal(points(events), points(whole))
 
 
 async def test_a_reader_that_never_reads_does_not_stall_others():
-    e = stepped(max_rows=1, buffer_events=4)
+    e = moving(max_rows=1, buffer_events=4)
     stalled = [e.submit(spec(seed, max_points=1000)) for seed in range(4)]
     other = e.submit(spec(9, priority=-1))
     await read_along(e, other, [])
@@ -89,7 +98,7 @@ async def test_a_reader_that_never_reads_does_not_stall_others():
 
 
 async def test_a_paused_sequence_can_be_cancelled_and_still_ends_once():
-    e = stepped(buffer_events=4)
+    e = moving(buffer_events=4)
     stream = e.submit(spec(5))
     e.run()
     assert e.stats.paused == 1

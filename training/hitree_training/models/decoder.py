@@ -378,7 +378,7 @@ def sample_normal(rho: Tensor, radius: Tensor, angle: Tensor) -> Tensor:
 
     The angle is one of `DIRECTIONS`, so that no sine is computed, which rounds as it likes.
     """
-    index = (angle * DIRECTIONS).to(torch.int64).squeeze(1)
+    index = (angle[:, 0] * DIRECTIONS).to(torch.int64)
     around = _DIRECTIONS[index] * torch.sqrt(-2 * torch.log(radius))  # (B, 2)
     a, b = torch.split(around, [1, 1], dim=-1)
     return torch.cat([a, rho * a + torch.sqrt(1 - rho * rho) * b], dim=-1)

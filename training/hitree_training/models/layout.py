@@ -61,8 +61,9 @@ class Layout(nn.Module):
         scores = scores + self.age.T - 1e4 * (1 - there)
         nothing = 0 * scores[..., :1, :]
         weight = torch.softmax(torch.cat([scores, nothing], dim=-2), dim=-2)[..., :STROKES, :]
-        found: Tensor = (values * (weight @ of_head.T)).sum(dim=-2)
-        return found
+        # A product, not a sum: ONNX Runtime sums one row alone in another order than several.
+        found: Tensor = torch.ones(1, STROKES) @ (values * (weight @ of_head.T))  # (…, 1, A)
+        return found[..., 0, :]
 
     def forward(self, rows: Tensor, position: Tensor, condition: Tensor) -> Tensor:
         """What is held before each row of ``rows`` (B, T, 5): (B, T, A).
