@@ -5,8 +5,10 @@
 First its capacity is measured, with clients that draw one drawing after another. Then requests
 come by themselves, as a Poisson process, at 0.8 and at 10 times that capacity. Those that are
 accepted should hardly be slower than before, the others be refused quickly, with a hint when to try
-again, and nothing may hang or be left behind. A last, short run asks over HTTP at twice the
-capacity, which is what its client can send.
+again, and nothing may hang or be left behind. Then there are ten times as many clients as the
+service has rows, each of which wants one drawing after another, and comes again when it is told to,
+as the SDK does. A last, short run asks over HTTP at twice the capacity, which is what its client
+can send.
 """
 
 from __future__ import annotations
@@ -47,7 +49,7 @@ class Run:
     """What a stream of requests saw."""
 
     name: str
-    rate: float  # requests a second that were to be sent
+    rate: float  # requests a second that were sent
     sent: int
     codes: dict[str, int]
     served: float  # drawings a second
@@ -110,12 +112,43 @@ async def arrive(
     return list(await asyncio.gather(*calls)), lag
 
 
+async def insist(
+    ask: Callable[[], Awaitable[Asked]], clients: int, seconds: float
+) -> tuple[list[Asked], list[float]]:
+    """Have clients ask again and again, but not before they are told to; and how late they were."""
+    calls, lag, until = list[Asked](), list[float](), time.perf_counter() + seconds
+
+    async def client() -> None:
+        while time.perf_counter() < until:
+            asked = await ask()
+            calls.append(asked)
+            due = asked.ended + (asked.hint or 0.0)
+            if due < until:
+                await asyncio.sleep(due - time.perf_counter())
+                lag.append(time.perf_counter() - due)
+            elif asked.code in REFUSALS:
+                return
+
+    await asyncio.gather(*(client() for _ in range(clients)))
+    return calls, lag
+
+
 async def over_grpc(
     name: str, server: Server, plans: list[pb.Plan], rate: float, seconds: float
 ) -> Run:
     """Requests over gRPC."""
     async with asking(server.address, plans) as asker:
-        return await _run(name, server, lambda: asker.ask(deadline=WITHIN), rate, seconds)
+        load = arrive(lambda: asker.ask(deadline=WITHIN), rate, seconds)
+        return await _run(name, server, load, seconds)
+
+
+async def over_grpc_again(
+    name: str, server: Server, plans: list[pb.Plan], clients: float, seconds: float
+) -> Run:
+    """Clients over gRPC who come again when they are told to."""
+    async with asking(server.address, plans) as asker:
+        load = insist(lambda: asker.ask(deadline=WITHIN), round(clients), seconds)
+        return await _run(name, server, load, seconds)
 
 
 async def over_http(
@@ -127,7 +160,7 @@ async def over_http(
         asking(server.address, plans) as asker,
         httpx.AsyncClient(base_url=server.http, timeout=WITHIN, limits=limits) as http,
     ):
-        return await _run(name, server, lambda: _post(http, asker), rate, seconds)
+        return await _run(name, server, arrive(lambda: _post(http, asker), rate, seconds), seconds)
 
 
 async def _post(http: httpx.AsyncClient, asker: Asker) -> Asked:
@@ -152,13 +185,12 @@ async def _post(http: httpx.AsyncClient, asker: Asker) -> Asked:
 async def _run(
     name: str,
     server: Server,
-    ask: Callable[[], Awaitable[Asked]],
-    rate: float,
+    load: Awaitable[tuple[list[Asked], list[float]]],
     seconds: float,
 ) -> Run:
     begun, used = time.perf_counter(), time.process_time()
     worked = server.worked()
-    asked, lag = await arrive(ask, rate, seconds)
+    asked, lag = await load
     spent, used = time.perf_counter() - begun, time.process_time() - used
     worked = server.worked() - worked
     everyone = Counter(a.code for a in asked)
@@ -168,7 +200,7 @@ async def _run(
     held = server.until_idle().held
     return Run(
         name=name,
-        rate=rate,
+        rate=len(asked) / seconds,
         sent=everyone.total(),
         codes=dict(everyone),
         served=everyone["OK"] / spent,
@@ -250,16 +282,18 @@ def main() -> None:
     os.sched_setaffinity(0, {args.cores[1]})
     with serving(args.bundle, args.cores[0], **settings(args.set)) as server:
         plans = write_plans(server.address)
+        rows = rows_of(server.address)
         most = asyncio.run(capacity(server, plans, args.seconds / 2))
         sys.stdout.write(f"capacity: {most:.1f} drawings a second\n\n")
         loads = (
-            (f"{LIGHT:g} x", over_grpc, LIGHT, args.seconds),
-            (f"{args.heavy:g} x", over_grpc, args.heavy, args.seconds),
-            (f"{HTTP:g} x, HTTP", over_http, HTTP, args.seconds / 4),
+            (f"{LIGHT:g} x", over_grpc, LIGHT * most, args.seconds),
+            (f"{args.heavy:g} x", over_grpc, args.heavy * most, args.seconds),
+            (f"{args.heavy:g} x, patient", over_grpc_again, args.heavy * rows, args.seconds),
+            (f"{HTTP:g} x, HTTP", over_http, HTTP * most, args.seconds / 4),
         )
         runs = [
-            asyncio.run(send(name, server, plans, share * most, seconds))
-            for name, send, share, seconds in loads
+            asyncio.run(send(name, server, plans, amount, seconds))
+            for name, send, amount, seconds in loads
         ]
     sys.stdout.write(f"{accepted(runs)}\n{refused(runs)}")
     if args.json:

@@ -152,7 +152,8 @@ class Engine:
     def _refusal(self, rows: int, begun: bool) -> HiTreeError | None:
         if self._stop_at is not None or not self._started:
             return Unavailable("the engine is not running, or stops; try another replica")
-        return self._scheduler.refusal(rows, self._coming + self._kept, begun=begun)
+        coming = self._coming + self._kept
+        return self._scheduler.refusal(rows, coming, self._clock(), begun=begun)
 
     def _cancel(self, sequence: Sequence) -> None:
         error = Cancelled("the drawing was cancelled")

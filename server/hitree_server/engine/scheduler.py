@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from hitree_server.engine.stats import Stats
 
 
+LONGEST_HINT = 30.0  # seconds that a refusal asks to wait
+
+
 @dataclass(frozen=True)
 class EngineSettings:
     """How much the engine takes on."""
@@ -76,16 +79,21 @@ class Scheduler:
         self._emissions: list[Emission] = []
         self._steps = 0
         self._stepped: float | None = None  # when the last step was committed
+        self._promised = -math.inf  # when the last one that was refused was told to come again
         self._length = Mean(0.1)  # points of a sequence
         self._pace = Mean(0.05)  # seconds from one point of a sequence to the next
         self.demand = 0  # rows of all that run or wait
 
     # What the engine is told
 
-    def refusal(self, rows: int, coming: int, *, begun: bool = False) -> Overloaded | None:
+    def refusal(
+        self, rows: int, coming: int, now: float, *, begun: bool = False
+    ) -> Overloaded | None:
         """Why a sequence of ``rows`` cannot be accepted, with ``coming`` rows just accepted.
 
-        One that was ``begun`` elsewhere may wait for longer than others: its reader has a part.
+        Those that are refused are told to come again one after the other, at the pace at which
+        rows are given back: told the same, all would come back together. One that was ``begun``
+        elsewhere may wait for longer than others: its reader has a part.
         """
         limits = self._settings
         ahead = self.demand + coming
@@ -95,7 +103,10 @@ class Scheduler:
         few = len(self._accepted) + coming < limits.sequence_limit
         if few and beyond <= limits.queue_limit and (in_time or begun):
             return None
-        wait = max(0.1, min(30.0, run * ahead / limits.max_rows))
+        in_line = self._promised + run * rows / limits.max_rows
+        soonest = now + run * ahead / limits.max_rows
+        self._promised = min(max(in_line, soonest), now + LONGEST_HINT)
+        wait = max(0.1, self._promised - now)
         return Overloaded(
             f"{len(self._accepted)} drawings are being made or wait, more cannot be taken on; "
             f"try again in {wait:.1f} s",

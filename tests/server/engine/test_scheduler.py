@@ -115,9 +115,9 @@ def test_a_low_priority_is_served_once_it_has_waited_long_enough():
 def test_a_full_queue_refuses_with_a_hint():
     desk = Desk(max_rows=2, queue_limit=3)
     for _ in range(5):
-        assert desk.scheduler.refusal(1, 0) is None
+        assert desk.scheduler.refusal(1, 0, 0.0) is None
         desk.accept()
-    refusal = desk.scheduler.refusal(1, 0)
+    refusal = desk.scheduler.refusal(1, 0, 0.0)
     assert refusal is not None
     assert refusal.retry_after is not None
     assert 0.1 <= refusal.retry_after <= 30
@@ -126,8 +126,8 @@ def test_a_full_queue_refuses_with_a_hint():
 
 def test_submissions_on_their_way_count_as_waiting():
     desk = Desk(max_rows=2, queue_limit=3)
-    assert desk.scheduler.refusal(1, 4) is None
-    assert desk.scheduler.refusal(1, 5) is not None
+    assert desk.scheduler.refusal(1, 4, 0.0) is None
+    assert desk.scheduler.refusal(1, 5, 0.0) is not None
 
 
 def busy(desk: Desk, *, points: int, apart: float, known: int = 0) -> None:
@@ -143,41 +143,56 @@ def busy(desk: Desk, *, points: int, apart: float, known: int = 0) -> None:
 
 def test_who_would_wait_for_too_long_is_refused():
     desk = Desk(max_rows=4, queue_limit=99, longest_wait=1.0)
-    assert desk.scheduler.refusal(99, 0) is None  # nobody knows yet how long drawings take
+    assert desk.scheduler.refusal(99, 0, 0.0) is None  # nobody knows yet how long drawings take
     busy(desk, points=100, apart=0.02)  # 2 s each, so that every half a second a row is free
-    assert desk.scheduler.refusal(2, 0) is None
-    assert desk.scheduler.refusal(1, 1) is None
-    assert desk.scheduler.refusal(2, 1) is not None
-    assert desk.scheduler.refusal(3, 0) is not None
-    assert desk.scheduler.refusal(3, 0, begun=True) is None
-    assert desk.scheduler.refusal(99, 0, begun=True) is None
-    assert desk.scheduler.refusal(99, 1, begun=True) is not None
+    assert desk.scheduler.refusal(2, 0, 0.0) is None
+    assert desk.scheduler.refusal(1, 1, 0.0) is None
+    assert desk.scheduler.refusal(2, 1, 0.0) is not None
+    assert desk.scheduler.refusal(3, 0, 0.0) is not None
+    assert desk.scheduler.refusal(3, 0, 0.0, begun=True) is None
+    assert desk.scheduler.refusal(99, 0, 0.0, begun=True) is None
+    assert desk.scheduler.refusal(99, 1, 0.0, begun=True) is not None
 
 
 def test_a_refusal_tells_when_the_drawings_ahead_are_done():
     desk = Desk(max_rows=4, longest_wait=0.0)
     busy(desk, points=150, known=50, apart=0.02)
-    refusal = desk.scheduler.refusal(1, 0)
+    refusal = desk.scheduler.refusal(1, 0, 0.0)
     assert refusal is not None
     assert refusal.retry_after == pytest.approx(2.0)
+
+
+def test_those_that_are_refused_are_told_to_come_one_after_the_other():
+    desk = Desk(max_rows=4, longest_wait=0.0)
+    busy(desk, points=150, known=50, apart=0.02)  # a row is given back every half second
+
+    def hint(rows: int, now: float) -> float | None:
+        refusal = desk.scheduler.refusal(rows, 0, now)
+        assert refusal is not None
+        return refusal.retry_after
+
+    assert [hint(1, 0.0), hint(1, 0.0), hint(2, 1.0)] == pytest.approx([2.0, 2.5, 2.5])
+    assert hint(1, 60.0) == pytest.approx(2.0)  # the line is long over
+    assert hint(4, 60.0) == pytest.approx(4.0)
+    assert hint(99, 60.0) == pytest.approx(30.0)  # not longer, however long the line
 
 
 def test_nobody_is_refused_for_waiting_where_rows_are_free():
     desk = Desk(max_rows=2, longest_wait=0.0)
     busy(desk, points=100, apart=60.0)
     desk.scheduler.end_all(Cancelled("enough"))
-    assert desk.scheduler.refusal(2, 0) is None
-    assert desk.scheduler.refusal(2, 1) is not None
+    assert desk.scheduler.refusal(2, 0, 0.0) is None
+    assert desk.scheduler.refusal(2, 1, 0.0) is not None
 
 
 def test_paused_sequences_are_bounded_too():
     desk = Desk(max_rows=2, queue_limit=0, sequence_limit=4)
     for _ in range(4):
-        assert desk.scheduler.refusal(1, 0) is None
+        assert desk.scheduler.refusal(1, 0, 0.0) is None
         sequence = desk.accept()
         desk.step()
         desk.scheduler.pause(sequence)
-    assert desk.scheduler.refusal(1, 0) is not None
+    assert desk.scheduler.refusal(1, 0, 0.0) is not None
 
 
 def test_deadlines_end_waiting_and_running_sequences():
@@ -388,7 +403,7 @@ def _play(desk: Desk, everyone: list[Sequence], command: str, arguments: list[in
     scheduler = desk.scheduler
     if command == "accept":
         priority, wait = arguments
-        if scheduler.refusal(1, 0) is None:
+        if scheduler.refusal(1, 0, 0.0) is None:
             deadline = desk.now + wait if wait else None
             everyone.append(desk.accept(priority=priority, deadline=deadline))
     elif command == "step":
