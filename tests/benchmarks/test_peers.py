@@ -32,7 +32,7 @@ def modules(monkeypatch: pytest.MonkeyPatch) -> dict[str, ModuleType]:
 @pytest.fixture
 def specs() -> list[SequenceSpec]:
     graph = tiny_bundle().manifest.decoder
-    width = next(t.shape[0] for t in graph.inputs if t.name == "condition")
+    width = next(t.shape[-1] for t in graph.inputs if t.name == "condition")
     rng = np.random.default_rng(3)
     made = []
     for seed in range(100):

@@ -94,7 +94,7 @@ class Runner:
                 slots.flip()
 
     def run(self, step: Step, slots: Slots) -> Result:
-        """Apply who joins, turns and leaves, and compute one step of all live rows.
+        """Apply who joins and leaves, compute one step of all live rows, and turn to other leaves.
 
         Raises:
             StepError: the device could not; every live row holds what it held before.
