@@ -200,7 +200,7 @@ async def _run(
     held = server.until_idle().held
     return Run(
         name=name,
-        rate=len(asked) / seconds,
+        rate=everyone.total() / seconds,
         sent=everyone.total(),
         codes=dict(everyone),
         served=everyone["OK"] / spent,

@@ -13,7 +13,14 @@ from google.rpc.error_details_pb2 import (  # type: ignore[import-untyped]  # it
 from grpc_status import rpc_status  # type: ignore[import-untyped]  # it has no stubs
 
 from hitree.codec import ungrouped
-from hitree.errors import BY_GRPC_CODE, BY_REASON, HiTreeError, InternalError, Unavailable
+from hitree.errors import (
+    BY_GRPC_CODE,
+    BY_REASON,
+    Cancelled,
+    HiTreeError,
+    InternalError,
+    Unavailable,
+)
 from hitree.v1 import hitree_pb2 as pb
 from hitree.v1.hitree_pb2_grpc import HiTreeStub
 from hitree_sdk import _tracing
@@ -163,13 +170,24 @@ def error_of(exc: grpc.RpcError) -> HiTreeError:
     code: grpc.StatusCode = exc.code()
     cls = BY_REASON.get(info.reason) or BY_GRPC_CODE.get(code.name, InternalError)
     message: str = exc.details() or f"the call failed with {code.name}"
-    if cls is Unavailable and not info.reason:  # nobody of ours said it
+    if cls is Cancelled and not info.reason and _is_reset(exc):
+        cls, message = (
+            Unavailable,
+            f"the call was reset ({message}); the service has too much to do",
+        )
+    elif cls is Unavailable and not info.reason:  # nobody of ours said it
         message = f"the service cannot be reached ({message}); check HITREE_URL and that it runs"
     return cls(
         message,
         details=dict(info.metadata),
         retry_after=hint.retry_delay.ToTimedelta().total_seconds() or None,
     )
+
+
+def _is_reset(exc: grpc.RpcError) -> bool:
+    """Whether the other side broke off a call, as gRPC's server does when too many wait for it."""
+    details = exc.details() or ""
+    return details in ("", "CANCELLED") or "RST_STREAM" in details
 
 
 def _details(exc: grpc.RpcError) -> list[Any]:

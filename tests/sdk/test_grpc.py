@@ -240,14 +240,14 @@ async def test_a_line_that_falls_silent_is_found_out(
 class Failure(grpc.RpcError):
     """A failed call without rich details."""
 
-    def __init__(self, code: grpc.StatusCode) -> None:
-        self._code = code
+    def __init__(self, code: grpc.StatusCode, details: str = "") -> None:
+        self._code, self._details = code, details
 
     def code(self) -> grpc.StatusCode:
         return self._code
 
     def details(self) -> str:
-        return ""
+        return self._details
 
     def trailing_metadata(self) -> None:
         return None
@@ -255,9 +255,17 @@ class Failure(grpc.RpcError):
 
 @pytest.mark.parametrize("code", [code for code in grpc.StatusCode if code.name != "OK"])
 def test_every_code_means_an_error(code: grpc.StatusCode) -> None:
-    error = error_of(Failure(code))
+    error = error_of(Failure(code, "of its own accord"))
     assert type(error) is errors.BY_GRPC_CODE.get(code.name, errors.InternalError)
-    assert code.name in error.message
+    assert "of its own accord" in error.message
+    assert code.name in error_of(Failure(code)).message
+
+
+@pytest.mark.parametrize("details", ["", "CANCELLED", "Received RST_STREAM with error code 8"])
+def test_a_call_that_the_other_side_resets_may_be_tried_again(details: str) -> None:
+    error = error_of(Failure(grpc.StatusCode.CANCELLED, details))
+    assert type(error) is errors.Unavailable
+    assert "reset" in error.message
 
 
 def test_a_status_that_a_proxy_wrote_over_counts_by_its_code() -> None:
