@@ -12,7 +12,14 @@ from onnx import numpy_helper, parser
 
 from hitree.bundle import StateTensor, StepGraph, Tensor
 from hitree.stroke5 import DOWN, DRAWING, END, SEGMENT, STROKE, UP
-from hitree_server.engine import Engine, EngineSettings, Leaf, PointsMade, SequenceSpec
+from hitree_server.engine import (
+    Ended,
+    Engine,
+    EngineSettings,
+    Leaf,
+    PointsMade,
+    SequenceSpec,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -212,6 +219,18 @@ def points(events: list[object]) -> np.ndarray:
     """All points of a stream, (N, 2)."""
     made = [e.positions for e in events if isinstance(e, PointsMade)]
     return np.concatenate(made) if made else np.zeros((0, 2), np.float32)
+
+
+def flat(events: list[object]) -> list[tuple[object, ...]]:
+    """Events with their points one by one, however they were bundled."""
+    told = list[tuple[object, ...]]()
+    for event in events:
+        if isinstance(event, PointsMade):
+            points = zip(event.positions.tolist(), event.t_ms.tolist(), strict=True)
+            told += [("point", *each, event.stroke, event.leaf) for each in points]
+        else:
+            told.append((type(event).__name__, *event[: 3 if isinstance(event, Ended) else None]))
+    return told
 
 
 def spec(seed: int = 1, **changes: Any) -> SequenceSpec:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fakes import spec
+from fakes import flat, spec
 from hitree.errors import Cancelled, DeadlineExceeded, Unavailable
 from hitree.stroke5 import NOTHING, SEGMENT, STROKE
 from hitree_server.engine import (
@@ -69,18 +69,6 @@ def piece(count: int, ends: int, first: int = 0) -> Piece:
     """Points that lie and follow each other by their numbers, from ``first`` on."""
     numbers = np.arange(first, first + count)
     return Piece(np.repeat(numbers[:, None], 2, axis=1).astype(np.float32), numbers * 20, ends)
-
-
-def flat(events: list[object]) -> list[object]:
-    """Events with points one by one, however they were bundled."""
-    told = list[object]()
-    for event in events:
-        if isinstance(event, PointsMade):
-            points = zip(event.positions.tolist(), event.t_ms.tolist(), strict=True)
-            told += [("point", *each, event.stroke, event.leaf) for each in points]
-        else:
-            told.append((type(event).__name__, *event[: 3 if isinstance(event, Ended) else None]))
-    return told
 
 
 def test_sequences_of_one_priority_join_in_order_of_arrival():

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from fakes import CONDITION, FakeClock, FakeDevice, memory_graph, spec, stepped
+from fakes import CONDITION, FakeClock, FakeDevice, flat, memory_graph, spec, stepped
 from hitree.stroke5 import DOWN, DRAWING, NOTHING, SEGMENT, STROKE, UP
-from hitree_server.engine import Ended, Leaf, PointsMade, noise
+from hitree_server.engine import Leaf, noise
 from hitree_server.engine.sequence import END, NO_END, SAMPLED
 from hitree_server.engine.store import initial
 
@@ -179,18 +179,6 @@ def request(seed: int) -> SequenceSpec:
 @cache
 def plain(seed: int) -> Plain:
     return Plain(request(seed))
-
-
-def flat(events: list[object]) -> list[tuple[object, ...]]:
-    """Events with their points one by one."""
-    told = list[tuple[object, ...]]()
-    for event in events:
-        if isinstance(event, PointsMade):
-            points = zip(event.positions.tolist(), event.t_ms.tolist(), strict=True)
-            told += [("point", *each, event.stroke, event.leaf) for each in points]
-        else:
-            told.append((type(event).__name__, *event[: 3 if isinstance(event, Ended) else None]))
-    return told
 
 
 async def drawn(device: Device, specs: list[SequenceSpec], stride: int) -> list[list[object]]:
