@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from cachetools import LRUCache
 
 from hitree import bundle as bundles
 from hitree.errors import BundleError
@@ -22,8 +24,17 @@ if TYPE_CHECKING:
 
     from hitree.bundle import Bundle, Manifest
     from hitree_server.engine import Device
+    from hitree_server.engine.sequence import Floats
     from hitree_server.raw import RawModels
     from hitree_server.settings import Settings
+
+CONDITIONS = 16 << 20  # bytes of conditions that are kept of the plans drawn last
+
+Stacks = tuple[str, tuple[tuple[str, ...], ...]]  # a plan's subject, and the stack of every leaf
+
+
+def _conditions() -> LRUCache[Stacks, Floats]:
+    return LRUCache(CONDITIONS, getsizeof=lambda conditions: conditions.nbytes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +48,8 @@ class Backend:
     engine: Engine
     raw: RawModels
     info: pb.EngineInfo  # how the engine was set up
+    # Of plans as a whole: alone, a leaf's would differ in the last bits.
+    conditions: LRUCache[Stacks, Floats] = field(default_factory=_conditions)
 
 
 def load(settings: Settings) -> Backend:

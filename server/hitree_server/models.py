@@ -41,7 +41,8 @@ GRAPHS = (
     "generator_expand",
     "classifier",
 )
-LEVELS = 4  # of a stack that the graphs see: the root and the last ones below it
+# Levels of a stack that a network was trained to read: the root, and the last ones below it.
+EXPANDED_LEVELS, DRAWN_LEVELS = 4, 3
 BEAM = 4  # hypotheses of a description
 TOP_K = 20  # tokens that an expansion is sampled from
 DESCRIPTION_TOKENS = 24
@@ -136,7 +137,7 @@ class Models:
 
     def conditions(self, stacks: Sequence[tuple[str, ...]], subject: str) -> Floats:
         """What the decoder draws each stack of instructions under: (B, C)."""
-        stack, mask = self._stacks(stacks)
+        stack, mask = self._stacks(stacks, DRAWN_LEVELS)
         return self._run(
             "condition", stack=stack, stack_mask=mask, subject=self._subject(subject, len(stacks))
         )
@@ -151,7 +152,7 @@ class Models:
         rngs: Sequence[np.random.Generator],
     ) -> list[list[Expansion]]:
         """Sample ``samples`` ways to carry out the node at the end of each of ``stacks``."""
-        tokens, mask = self._stacks(stacks)
+        tokens, mask = self._stacks(stacks, EXPANDED_LEVELS)
         subjects = self._subject(subject, len(stacks))
         context = self._run("generator_expand", stack=tokens, stack_mask=mask, subject=subjects)
         decoded = decoding.sample(
@@ -217,13 +218,14 @@ class Models:
         result: list[Floats] = self._sessions[graph].run(None, feed)
         return result[0]
 
-    def _stacks(self, stacks: Sequence[tuple[str, ...]]) -> tuple[Floats, Floats]:
-        """Token vectors (B, L, T, E) and their mask (B, L, T)."""
-        cut = [stack[:1] + stack[1:][-(LEVELS - 1) :] for stack in stacks]
+    def _stacks(self, stacks: Sequence[tuple[str, ...]], most: int) -> tuple[Floats, Floats]:
+        """Token vectors (B, L, T, E) and their mask (B, L, T), of ``most`` levels at most."""
+        cut = [stack[:1] + stack[1:][1 - most :] for stack in stacks]
         tokens, mask = self._vectors.batch([text for stack in cut for text in stack])
         length, width = tokens.shape[1:]
-        levels = np.zeros((len(cut), LEVELS, length, width), np.float32)
-        levels_mask = np.zeros((len(cut), LEVELS, length), np.float32)
+        deepest = max(2, *map(len, cut))  # the graphs need a level below the root
+        levels = np.zeros((len(cut), deepest, length, width), np.float32)
+        levels_mask = np.zeros((len(cut), deepest, length), np.float32)
         at = 0
         for row, stack in enumerate(cut):
             levels[row, : len(stack)] = tokens[at : at + len(stack)]

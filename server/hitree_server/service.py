@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from hitree.tree import Plan
     from hitree_server.backend import Backend
     from hitree_server.calls import Call
+    from hitree_server.engine.sequence import Floats
     from hitree_server.intake import DrawAsk, PlanAsk
     from hitree_server.metrics import Metrics
     from hitree_server.raw import Array, RawModels
@@ -203,10 +204,17 @@ class Service:
             plan = await self._plan(ask.ask, call, backend)
         else:
             plan = await self._known(ask.plan, ask.ask.nearest, call, backend)
-        stacks = [plan.stack(leaf.id) for leaf in plan.leaves]
-        work = partial(backend.models.conditions, stacks, plan.subject)
-        conditions = await self._brief.run("condition", call, work, accepted=True)
-        return Job(call, ask, plan, conditions)
+        return Job(call, ask, plan, await self._conditions(plan, call, backend))
+
+    async def _conditions(self, plan: Plan, call: Call, backend: Backend) -> Floats:
+        """What the leaves are drawn under; plans are drawn again, with other seeds or resumed."""
+        stacks = tuple(plan.stack(leaf.id) for leaf in plan.leaves)
+        conditions = backend.conditions.get((plan.subject, stacks))
+        if conditions is None:
+            work = partial(backend.models.conditions, stacks, plan.subject)
+            conditions = await self._brief.run("condition", call, work, accepted=True)
+            backend.conditions[plan.subject, stacks] = conditions
+        return conditions
 
     async def _known(self, plan: Plan, nearest: bool, call: Call, backend: Backend) -> Plan:
         """A plan that was sent, with a subject that the bundle can draw."""

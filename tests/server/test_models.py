@@ -17,7 +17,7 @@ from hitree.segments import stroke_features
 from hitree.text import words
 from hitree_server.calls import Call
 from hitree_server.errand import Errand
-from hitree_server.models import GRAPHS, LEVELS, Models
+from hitree_server.models import DRAWN_LEVELS, GRAPHS, Models
 from hitree_server.planner import Planner
 from hitree_training import train_scorer
 
@@ -81,8 +81,8 @@ def test_conditions_tell_stacks_and_subjects_apart(models):
 
 def test_deep_stacks_keep_the_root_and_the_last_levels(models):
     deep = ("draw a cat", "far above", "step one", "step two", "step three")
-    kept = (deep[0], *deep[2:])
-    assert len(kept) == LEVELS
+    kept = (deep[0], *deep[3:])
+    assert len(kept) == DRAWN_LEVELS
     np.testing.assert_array_equal(
         models.conditions([deep], "cat"), models.conditions([kept], "cat")
     )

@@ -343,6 +343,29 @@ async def test_what_there_is_room_for_is_not_refused_for_its_conditions(
     service.stop()
 
 
+async def test_a_plan_that_is_drawn_again_is_read_once(
+    service: Service, fakes: Fakes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conditions, read = fakes.models.conditions, []
+
+    def counted(stacks: tuple[tuple[str, ...], ...], subject: str) -> Any:
+        read.append((stacks, subject))
+        return conditions(stacks, subject)
+
+    monkeypatch.setattr(fakes.models, "conditions", counted)
+    texts = ("draw a cat", "draw a cat", "draw an owl")
+    plans = [Plan(build([Node(0, None, text)]), subject="cat") for text in texts]
+    plans.append(Plan(plans[0].root, subject="flamingo"))
+    for seed, plan in enumerate(plans * 2):
+        request = pb.DrawRequest(plan=plan_to_wire(plan), seed=seed, max_points=5)
+        assert (await drawn(service, request))[-1].kind == "finished"
+    assert read == [
+        ((("draw a cat",),), "cat"),
+        ((("draw an owl",),), "cat"),
+        ((("draw a cat",),), "flamingo"),
+    ]
+
+
 async def gathered(tasks: list[Any]) -> list[Any]:
     return await asyncio.gather(*tasks, return_exceptions=True)
 
