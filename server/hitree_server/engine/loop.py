@@ -212,7 +212,8 @@ class Engine:
             emissions = self._scheduler.commit(step, result, self._clock())
             if step.running:
                 self._worked()
-        for sequence in self._streams.publish(emissions):
+        ahead = step.running if step.ahead else ()
+        for sequence in self._streams.publish(emissions, ahead):
             self._scheduler.pause(sequence)
         if not step.running:
             self._streams.send()

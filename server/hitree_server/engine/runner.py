@@ -73,7 +73,7 @@ class Runner:
         clock: Callable[[], float],
         aside: Callable[[], None] = lambda: None,
     ) -> None:
-        """``aside`` is called right before the device computes a step."""
+        """``aside`` is called right before the device computes a step of all."""
         self._device = device
         self._graph = graph
         self._clock = clock
@@ -91,24 +91,23 @@ class Runner:
         for bucket in buckets(slots.max_rows):
             for _ in "ab":
                 self._compute(slots, 0, bucket)
-                slots.flip()
 
     def run(self, step: Step, slots: Slots) -> Result:
-        """Apply who joins and leaves, compute one step of all live rows, and turn to other leaves.
+        """Apply who joins and leaves, compute one step of who runs, and turn to other leaves.
 
         Raises:
-            StepError: the device could not; every live row holds what it held before.
+            StepError: the device could not; the rows of the others hold what they held before.
         """
         slots.arrange(step)
-        n = slots.rows
-        assert n == len(step.running), "the slots hold what the scheduler thinks they hold"
+        n = len(step.running)
+        assert step.ahead or n == slots.rows, "the slots hold what the scheduler thinks they hold"
         if n == 0:
             return Result((), (), 0, 0, 0, 0.0)
         bucket = min(1 << (n - 1).bit_length(), slots.max_rows)
         forced = self._fill(slots, n)
-        self._aside()
+        if not step.ahead:
+            self._aside()
         self._compute(slots, n, bucket)
-        slots.flip()
         moves = _moves(slots.outputs["points"][:n], slots.outputs["made"][:n], forced)
         broken = _broken(slots, moves.points)
         now = self._clock()
@@ -152,6 +151,7 @@ class Runner:
             if key not in self._calls:
                 self._calls[key] = self._device.bind(slots.feeds(bucket), slots.results(bucket))
             self._calls[key]()
+            slots.keep(n)
         except Exception as exc:  # whatever the runtime raises; it has no error tree of its own
             raise StepError(str(exc) or type(exc).__name__) from exc
         self._seconds = self._clock() - began

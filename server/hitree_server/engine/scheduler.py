@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 
 LONGEST_HINT = 30.0  # seconds that a refusal asks to wait
+LONG_STEP = 1 / 60  # seconds; newcomers do not wait for steps that take longer
+AHEAD = 4  # rows to one of theirs, for newcomers to go ahead
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,8 @@ class Scheduler:
         self._promised = -math.inf  # when the last one that was refused was told to come again
         self._length = Mean(0.1)  # points of a sequence
         self._pace = Mean(0.05)  # seconds from one point of a sequence to the next
+        self._turn = Mean(0.05)  # seconds from one step of all to the next
+        self._went_ahead = False  # in the last step
         self.demand = 0  # rows of all that run or wait
 
     # What the engine is told
@@ -161,8 +165,9 @@ class Scheduler:
         self._owners.update(dict.fromkeys(joins))
         assert len(self._owners) <= self._settings.max_rows, "joins and stays fit the batch"
         self._steps += 1
-        step = self._steps - 1
-        return Step(step, parks, departures, joins, tuple(self._owners))
+        self._went_ahead = ahead = not self._went_ahead and self._may_go_ahead(joins)
+        running = joins if ahead else tuple(self._owners)
+        return Step(self._steps - 1, parks, departures, joins, running, ahead)
 
     def commit(self, step: Step, result: Result, now: float) -> tuple[Emission, ...]:
         """Take in what a step made; returns everything to be published."""
@@ -237,6 +242,16 @@ class Scheduler:
                 self._start(sequence, now)
             heapq.heappop(self._waiting)
         return tuple(joins)
+
+    def _may_go_ahead(self, joins: tuple[Sequence, ...]) -> bool:
+        """Whether the first points of those who join shall not wait for a step of all.
+
+        A step of few rows costs more for each of them, so it must be worth it: steps of all take
+        long, the newcomers are few, and nobody waits for rows, who would wait much longer still.
+        """
+        long = self._turn.value > LONG_STEP
+        few = 0 < AHEAD * len(joins) <= len(self._owners)
+        return long and few and not self._waiting and all(map(_about_to_begin, joins))
 
     def _start(self, sequence: Sequence, now: float) -> None:
         self._enter(sequence, Phase.RUNNING)
@@ -334,11 +349,21 @@ class Scheduler:
         stats.step_rows.observe(rows)
         stats.step_padding += result.bucket - rows
         stats.step_seconds.observe(result.seconds)
+        if step.ahead:
+            return
         if self._stepped is not None and len(step.joins) < rows:
-            gap = (now - self._stepped) * rows / result.drawn  # from one to the next of a row
+            turn = now - self._stepped
+            gap = turn * rows / result.drawn  # from one to the next of a row
             stats.gap_seconds.observe(gap, result.points)
+            self._turn.observe(turn)
             self._pace.observe(gap)
         self._stepped = now
+
+
+def _about_to_begin(sequence: Sequence) -> bool:
+    """Whether a next step makes its first point."""
+    spec = sequence.spec
+    return sequence.first_point is None and not spec.known and len(spec.prefix) == 0
 
 
 # Readers that have some of the drawing are not told again what lies before what they have not.

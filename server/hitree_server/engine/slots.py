@@ -82,12 +82,19 @@ class Slots:
         """Make the state that the last step wrote the current one."""
         self._store.flip()
 
+    def keep(self, rows: int) -> None:
+        """Take of the state that the last step wrote the first ``rows``."""
+        if rows == self.rows:
+            self.flip()
+        else:
+            self._store.keep(rows)
+
     def arrange(self, step: Step) -> None:
-        """Apply who leaves and who joins."""
+        """Apply who leaves and who joins; those who go ahead get the first rows."""
         for sequence in step.parks:
             self._park(sequence)
         gaps = sorted(self._row.pop(s) for s in (*step.parks, *step.departures))
-        self._place(step.joins, gaps[: len(step.joins)])
+        self._place(step.joins, gaps[: len(step.joins)], first=step.ahead)
         if len(gaps) > len(step.joins):
             self._close(gaps[len(step.joins) :])
         again = [s for s in step.joins if isinstance(s.snapshot, Snapshot)]
@@ -112,31 +119,36 @@ class Slots:
     def _rows(self, sequences: Iterable[Sequence]) -> Rows:
         return np.array([self._row[sequence] for sequence in sequences], np.int64)
 
-    def _place(self, joins: Collection[Sequence], gaps: list[int]) -> None:
-        """Make sequences owners of rows: of the gaps, as far as they go."""
+    def _place(self, joins: Collection[Sequence], gaps: list[int], *, first: bool) -> None:
+        """Make sequences owners of rows: of the gaps, as far as they go, or of the ``first``."""
         assert not self._row.keys() & set(joins), "a sequence owns its row once"
         assert self.rows + len(joins) - len(gaps) <= self.max_rows, "more rows than there are"
         places = [*gaps, *range(self.rows, self.rows + len(joins) - len(gaps))]
         self.owners += list(joins)[len(gaps) :]
+        if first:
+            wanted = range(len(places))
+            self._move(sorted({*wanted} - {*places}), sorted({*places} - {*wanted}))
+            places = list(wanted)
         for sequence, row in zip(joins, places, strict=True):
             self.owners[row], self._row[sequence] = sequence, row
 
     def _close(self, gaps: list[int]) -> None:
         """Move the last rows into gaps."""
         rows = self.rows - len(gaps)
-        to = [gap for gap in gaps if gap < rows]
         source = sorted({*range(rows, self.rows)} - {*gaps})
-        if source:
-            self._move(np.array(source), np.array(to))
+        self._move(source, [gap for gap in gaps if gap < rows])
+        del self.owners[rows:]
+
+    def _move(self, source: list[int], to: list[int]) -> None:
+        """Move rows to where nobody's are."""
+        if not source:
+            return
+        for column in self._columns:
+            column[to] = column[source]
+        self._store.move(np.array(source), np.array(to))
         for old, new in zip(source, to, strict=True):
             self.owners[new] = self.owners[old]
             self._row[self.owners[new]] = new
-        del self.owners[rows:]
-
-    def _move(self, source: Rows, to: Rows) -> None:
-        for column in self._columns:
-            column[to] = column[source]
-        self._store.move(source, to)
 
     def _begin(self, fresh: list[Sequence]) -> None:
         rows = self._rows(fresh)

@@ -20,6 +20,7 @@ class Step(NamedTuple):
     departures: tuple[Sequence, ...]  # give their rows back for good
     joins: tuple[Sequence, ...]  # get rows: fresh ones, or those they were parked with
     running: tuple[Sequence, ...]  # compute in this step: stays and joins
+    ahead: bool = False  # only those who join compute, and the others right after it
 
 
 class Piece(NamedTuple):

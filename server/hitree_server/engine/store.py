@@ -92,6 +92,12 @@ class HostStore:
         """Make what the last step wrote current."""
         self.side = 1 - self.side
 
+    def keep(self, rows: int) -> None:
+        """Take of what the last step wrote the first ``rows``; the others are as they were."""
+        other = self._buffers[1 - self.side]
+        for name, column in self.state.items():
+            column[:rows] = other[name][:rows]
+
     def settle(self) -> None:
         """Nothing: what is done to rows is done at once."""
 
@@ -157,6 +163,12 @@ class DeviceStore:
     def flip(self) -> None:
         """Make what the last step wrote current."""
         self.side = 1 - self.side
+
+    def keep(self, rows: int) -> None:
+        """Take of what the last step wrote the first ``rows``; the others are as they were."""
+        wrote, to = self._buffers[1 - self.side], self._buffers[self.side]
+        places = {t.output: to[t.name][:rows] for t in self._tensors}
+        self._memory.gather(self._still[:rows], wrote, self._columns(), places)
 
     def settle(self) -> None:
         """Carry out what was done to rows.

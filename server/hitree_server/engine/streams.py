@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Self
 from hitree_server.engine.sequence import Broken, Ended, EngineEvent, Sequence
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection, Iterable
     from types import TracebackType
 
     from hitree_server.engine.step import Emission
@@ -121,18 +121,22 @@ class Streams:
 
     def __init__(self) -> None:
         self._streams: dict[Sequence, Stream] = {}
-        self._batches: dict[asyncio.AbstractEventLoop, Delivery] = {}  # to be sent
+        self._first: dict[asyncio.AbstractEventLoop, Delivery] = {}  # to be sent
+        self._batches: dict[asyncio.AbstractEventLoop, Delivery] = {}  # to be sent after those
 
     def open(self, stream: Stream) -> None:
         """Have what is published about its sequence delivered to a stream."""
         self._streams[stream.sequence] = stream
 
-    def publish(self, emissions: Iterable[Emission]) -> tuple[Sequence, ...]:
-        """Lay out events for `send`; says whose reader is slow."""
+    def publish(
+        self, emissions: Iterable[Emission], ahead: Collection[Sequence] = ()
+    ) -> tuple[Sequence, ...]:
+        """Lay out events for `send`, which serves those ``ahead`` first; says who is slow."""
         slow: list[Sequence] = []
         for emission in emissions:
             stream = self._streams[emission.sequence]
-            self._batches.setdefault(stream.loop, []).append((stream, emission.events))
+            batches = self._first if emission.sequence in ahead else self._batches
+            batches.setdefault(stream.loop, []).append((stream, emission.events))
             over = isinstance(emission.events[-1], Ended | Broken)
             if stream.note(len(emission.events)) and not over:
                 slow.append(emission.sequence)
@@ -146,8 +150,10 @@ class Streams:
         The engine calls this right before the device computes, when the interpreter is free: a
         reader that woke earlier would hold up the next step.
         """
+        first, self._first = self._first, {}
         batches, self._batches = self._batches, {}
-        for loop, batch in batches.items():
+        for loop in first | batches:
+            batch = [*first.get(loop, ()), *batches.get(loop, ())]
             try:
                 loop.call_soon_threadsafe(_deliver, batch)
             except RuntimeError:  # the loop is closed: nobody will read

@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import random
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pytest
 
@@ -7,6 +11,7 @@ from fakes import (
     FakeClock,
     FakeDevice,
     SteppedEngine,
+    flat,
     memory_graph,
     points,
     settle,
@@ -26,6 +31,16 @@ from hitree_server.engine import (
     Stream,
     StrokeEnded,
 )
+
+if TYPE_CHECKING:
+    from hitree.bundle import StepGraph
+
+
+def slow(graph: StepGraph | None = None, **limits: int) -> tuple[SteppedEngine, FakeDevice]:
+    """An engine whose steps take long, and its device."""
+    clock, device = FakeClock(), FakeDevice()
+    device.before = lambda: clock.advance(0.02)
+    return stepped(device, clock, graph, **limits), device
 
 
 async def draw(engine: SteppedEngine, one: SequenceSpec) -> list[object]:
@@ -65,6 +80,61 @@ async def test_a_drawing_is_the_same_alone_and_among_staggered_others():
     crowd.run()
     for expected, stream in zip(alone, streams, strict=True):
         assert points([e async for e in stream]).tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("stride", [1, 4])
+async def test_a_drawing_is_the_same_for_newcomers_who_go_ahead(stride):
+    graph, dice = memory_graph(stride), random.Random(stride)
+    specs = [spec(seed, max_points=dice.choice([2, 9, 80])) for seed in range(90)]
+    alone = [flat(await draw(stepped(graph=graph), one)) for one in specs]
+    crowd, device = slow(graph, max_rows=90)
+    streams = [crowd.submit(one) for one in specs[:8]]
+    while len(streams) < len(specs):
+        for _ in range(dice.choice([1, 1, 2, 5])):
+            crowd.tick()
+        streams += map(crowd.submit, specs[len(streams) :][: dice.choice([1, 1, 2, 3])])
+    crowd.run()
+    small = [one for one, other in pairwise(device.buckets[14:]) if 2 * one <= other]
+    assert len(small) > 12
+    for expected, stream in zip(alone, streams, strict=True):
+        assert flat([e async for e in stream]) == expected
+
+
+async def test_newcomers_have_their_first_points_before_a_step_of_all():
+    crowd, device = slow(max_rows=9)
+    early = [crowd.submit(spec(seed, max_points=200)) for seed in range(8)]
+    for _ in range(3):
+        crowd.tick()
+    await settle()
+    seen = [len(stream._events) for stream in early]
+    late = crowd.submit(spec(99))
+    crowd.tick()
+    crowd.tick()
+    assert device.buckets[-2:] == [1, 9]
+    order = []
+    for stream in (*early, late):
+        receive = stream.receive
+        stream.receive = lambda events, stream=stream, receive=receive: (
+            order.append(stream),
+            receive(events),
+        )
+    await settle()
+    assert order[0] is late
+    assert any(isinstance(event, PointsMade) for event in late._events)
+    assert sum(map(len, (stream._events for stream in early))) > sum(seen)
+
+
+async def test_a_step_of_newcomers_that_fails_breaks_them_alone():
+    crowd, device = slow(max_rows=9)
+    early = [crowd.submit(spec(seed)) for seed in range(8)]
+    for _ in range(3):
+        crowd.tick()
+    late, device.failures = crowd.submit(spec(99)), 1
+    crowd.run()
+    assert isinstance([e async for e in late][-1], Broken)
+    for seed, stream in enumerate(early):
+        expected = flat(await draw(stepped(), spec(seed)))
+        assert flat([e async for e in stream]) == expected
 
 
 async def test_seed_candidate_node_condition_and_temperature_all_steer():

@@ -143,9 +143,9 @@ class Bench:
         self.runner = Runner(decoder(), device, FakeClock())
         self.live = [Sequence(drawing(seed), seed, 0.0) for seed in range(4)]
 
-    def run(self, **changes: tuple[Sequence, ...]) -> None:
-        parts = {"parks": (), "departures": (), "joins": ()} | changes
-        self.runner.run(Step(number=0, running=tuple(self.live), **parts), self.slots)
+    def run(self, **changes: Any) -> None:
+        parts = {"parks": (), "departures": (), "joins": (), "running": tuple(self.live)} | changes
+        self.runner.run(Step(number=0, **parts), self.slots)
 
     def begin(self) -> None:
         self.run(joins=tuple(self.live))
@@ -159,6 +159,12 @@ class Bench:
         self.parked = parked
         self.run(parks=(parked,), departures=(gone,), joins=(fresh,))
 
+    def go_ahead(self) -> None:
+        """One leaves, and two come and compute a step of their own."""
+        gone, fresh = self.live.pop(1), [Sequence(drawing(n), n, 0.0) for n in (7, 8)]
+        self.live += fresh
+        self.run(departures=(gone,), joins=tuple(fresh), running=tuple(fresh), ahead=True)
+
     def resume(self) -> None:
         self.live.append(self.parked)
         self.run(joins=(self.parked,))
@@ -168,6 +174,51 @@ class Bench:
         slots, rows = self.slots, slice(0, self.slots.rows)
         columns = (*slots.outputs.values(), *slots.inputs.values(), *slots.pens.columns)
         return [column[rows].tobytes() for column in columns]
+
+
+def test_newcomers_go_ahead_as_on_the_host():
+    benches = calm, struck = Bench(on_host()), Bench(resident())
+    for bench in benches:
+        bench.begin()
+        bench.go_ahead()
+    for _ in range(3):
+        assert struck.held() == calm.held()
+        for bench in benches:
+            bench.run()
+    for bench in benches:
+        bench.rearrange()
+        bench.run()
+    assert struck.held() == calm.held()
+
+
+def strike(session: Any, after: int) -> None:
+    """Have one run of a session fail, ``after`` so many."""
+    real, calls = session.run_with_iobinding, iter(range(99))
+
+    def run(*given: Any) -> None:
+        if next(calls) == after:
+            raise RuntimeError("the device is on strike")
+        real(*given)
+
+    session.run_with_iobinding = run
+
+
+def test_where_newcomers_fail_to_go_ahead_the_others_are_as_they_were():
+    device = resident()
+    benches = calm, struck = Bench(on_host()), Bench(device)
+    for bench in benches:
+        bench.begin()
+    strike(device._rows, 1)  # the first run settles, the second one keeps what was made
+    with pytest.raises(StepError, match="on strike"):
+        struck.go_ahead()
+    calm.go_ahead()
+    for bench in benches:
+        *bench.live, one, other = bench.live
+        bench.run(departures=(one, other))
+    for _ in range(3):
+        assert struck.held() == calm.held()
+        for bench in benches:
+            bench.run()
 
 
 @pytest.mark.parametrize("failing", ["step", "gather", "fetch"])
@@ -182,14 +233,7 @@ def test_a_failed_step_leaves_every_row_as_it_was(failing):
         "fetch": (device._rows, 0),
         "gather": (device._rows, 1),
     }[failing]
-    real, calls = broken.run_with_iobinding, iter(range(99))
-
-    def strike(*given: Any) -> None:
-        if next(calls) == after:
-            raise RuntimeError("the device is on strike")
-        real(*given)
-
-    broken.run_with_iobinding = strike
+    strike(broken, after)
     with pytest.raises(StepError, match="on strike"):
         struck.rearrange()
     struck.run()

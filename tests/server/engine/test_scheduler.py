@@ -349,6 +349,58 @@ def test_a_paused_sequence_leaves_and_comes_back_in_its_old_place():
     assert sum(isinstance(e, LeafStarted) for e in desk.events(first)) == 1
 
 
+def crowded(rows: int, seconds: float) -> Desk:
+    """A desk with twelve sequences whose steps take so long."""
+    desk = Desk(max_rows=rows)
+    for _ in range(12):
+        desk.accept()
+    for _ in range(3):
+        desk.step()
+        desk.now += seconds
+    return desk
+
+
+def test_newcomers_go_ahead_of_a_long_step_once_and_all_follow():
+    desk = crowded(16, 0.02)
+    a, b = desk.accept(), desk.accept()
+    assert desk.step() == (a, b)
+    late = desk.accept()
+    everybody = desk.step()
+    assert len(everybody) == 15
+    assert everybody[-3:] == (a, b, late)
+    assert desk.step() == everybody
+    last = desk.accept()
+    assert desk.step() == (last,)
+
+
+@pytest.mark.parametrize(
+    ("rows", "seconds", "newcomers"),
+    [
+        (16, 0.01, [{}]),  # steps are short
+        (99, 0.02, [{}] * 5),  # they are not few
+        (15, 0.02, [{}] * 4),  # somebody waits
+        (16, 0.02, [{"prefix": np.zeros((3, 5), np.float32)}]),  # their first points take long
+        (16, 0.02, [{}, {"known": 7}]),
+    ],
+)
+def test_newcomers_join_the_others_where_going_ahead_is_not_worth_it(rows, seconds, newcomers):
+    desk = crowded(rows, seconds)
+    for changes in newcomers:
+        desk.accept(**changes)
+    assert len(desk.step()) == min(rows, 12 + len(newcomers))
+
+
+def test_who_was_paused_does_not_go_ahead():
+    desk = crowded(16, 0.02)
+    late = desk.accept()
+    assert desk.step() == (late,)
+    desk.tell(late, piece(1, NOTHING))
+    desk.scheduler.pause(late)
+    assert len(desk.step()) == 12
+    desk.scheduler.resume(late)
+    assert len(desk.step()) == 13
+
+
 def test_entries_of_cancelled_sequences_do_not_pile_up():
     desk = Desk(max_rows=1)
     for _ in range(1000):

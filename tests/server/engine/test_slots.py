@@ -25,9 +25,10 @@ def arrange(
     *joins: Sequence,
     leave: tuple[Sequence, ...] = (),
     park: tuple[Sequence, ...] = (),
+    ahead: bool = False,
 ) -> None:
     """One step's changes."""
-    slots.arrange(Step(0, park, leave, joins, ()))
+    slots.arrange(Step(0, park, leave, joins, (), ahead))
 
 
 def state(slots: Slots) -> dict[str, np.ndarray]:
@@ -141,7 +142,10 @@ def test_random_joins_and_leaves_keep_every_row_with_its_owner():
             joins = [*back, *islice(fresh, dice.randrange(room - len(back) + 1))]
             dice.shuffle(joins)
             leave = tuple(s for s in gone if s not in kept)
-            arrange(slots, *joins, leave=leave, park=tuple(kept))
+            ahead = dice.random() < 0.5
+            arrange(slots, *joins, leave=leave, park=tuple(kept), ahead=ahead)
+            if ahead:
+                assert slots.owners[: len(joins)] == joins
             paint(slots, *(s for s in joins if s not in back))
             live = [s for s in live if s not in gone] + joins
             parked = [s for s in parked if s not in back] + kept

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,7 +13,7 @@ from hitree.bundle import StateTensor, Tensor
 from hitree_server.engine.store import Array, Arrays, Block, DeviceStore, HostStore
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 ROWS = 9
 TENSORS = (
@@ -51,11 +52,11 @@ class NumpyMemory:
         self.calls.append(name)
 
 
-def settle(store: DeviceStore) -> None:
-    """Settle, once the device is able to."""
+def able(done: Callable[[], None]) -> None:
+    """Have something done, once the device is able to."""
     while True:
         try:
-            return store.settle()
+            return done()
         except RuntimeError:
             continue
 
@@ -69,7 +70,7 @@ def test_rows_are_what_they_are_on_the_host_whatever_is_done_to_them(seed):
     kept = []
     for _ in range(120):
         rows = np.array(dice.sample(range(ROWS), dice.randrange(1, ROWS)))
-        match dice.choice(["blank", "move", "take", "put", "step", "step"]):
+        match dice.choice(["blank", "move", "take", "put", "step", "step", "ahead"]):
             case "blank":
                 host.blank(rows)
                 device.blank(rows)
@@ -85,13 +86,22 @@ def test_rows_are_what_they_are_on_the_host_whatever_is_done_to_them(seed):
                 host.put(rows, ours)
                 device.put(rows, theirs)
             case "step":
-                settle(device)
-                for name, column in host.state.items():
-                    assert np.array_equal(column, device.state[name]), name
-                    host.results[OUTPUTS[name]][:] = column * 2 + 1
-                    device.results[OUTPUTS[name]][:] = device.state[name] * 2 + 1
+                compute(host, device)
                 host.flip()
                 device.flip()
+            case "ahead":
+                compute(host, device)
+                host.keep(len(rows))
+                able(partial(device.keep, len(rows)))
+
+
+def compute(host: HostStore, device: DeviceStore) -> None:
+    """Compare what a step reads, and write something else."""
+    able(device.settle)
+    for name, column in host.state.items():
+        assert np.array_equal(column, device.state[name]), name
+        host.results[OUTPUTS[name]][:] = column * 2 + 1
+        device.results[OUTPUTS[name]][:] = device.state[name] * 2 + 1
 
 
 def test_a_step_after_which_nobody_came_or_went_asks_nothing_of_the_device():
