@@ -21,7 +21,6 @@ from hitree import bundle as bundles
 from hitree.stroke5 import DRAWING, NOTHING, SEGMENT, STROKE
 from hitree_server.engine import noise
 from hitree_server.engine.device import open_device
-from hitree_server.models import Models
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,36 +49,31 @@ class Job:
     nodes: tuple[int, ...]  # ids of the leaves, in drawing order
     conditions: NDArray[np.float32]  # (leaves, C)
 
-
-class Studio:
-    """A bundle's step graph, and its encoder of texts."""
-
-    def __init__(self, folder: Path) -> None:
-        bundle = bundles.load(folder)
-        self._graph = bundle.manifest.decoder
-        self._device = open_device(bundle.file(self._graph.choose("cpu")[1]), "cpu", threads=1)
-        self._models = Models.load(bundle, threads=1)
-
-    def batch(self, rows: int = ROWS) -> Batch:
-        """An empty batch."""
-        return Batch(self._graph, self._device, rows)
-
-    def job(self, request: dict[str, Any]) -> Job:
-        """Read a request; where it has texts instead of conditions they are encoded here."""
-        if "conditions" in request:
-            raw = base64.b64decode(request["conditions"])
-            conditions = np.frombuffer(raw, np.float32).reshape(len(request["nodes"]), -1)
-        else:
-            stacks = [tuple(stack) for stack in request["stacks"]]
-            conditions = self._models.conditions(stacks, request["subject"])
-        return Job(
+    @classmethod
+    def of(cls, request: dict[str, Any]) -> Job:
+        """Read a request."""
+        raw = base64.b64decode(request["conditions"])
+        return cls(
             seed=request["seed"],
             temperature=request["temperature"],
             max_points=min(request["max_points"], MAX_POINTS),
             max_points_leaf=request["max_points_leaf"],
             nodes=tuple(request["nodes"]),
-            conditions=conditions,
+            conditions=np.frombuffer(raw, np.float32).reshape(len(request["nodes"]), -1),
         )
+
+
+class Studio:
+    """A bundle's step graph."""
+
+    def __init__(self, folder: Path) -> None:
+        bundle = bundles.load(folder)
+        self._graph = bundle.manifest.decoder
+        self._device = open_device(bundle.file(self._graph.choose("cpu")[1]), "cpu", threads=1)
+
+    def batch(self, rows: int = ROWS) -> Batch:
+        """An empty batch."""
+        return Batch(self._graph, self._device, rows)
 
 
 class Sketch:

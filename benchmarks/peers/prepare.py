@@ -1,10 +1,10 @@
 """Writes the requests of a measurement, and what must come back.
 
-    python benchmarks/peers/prepare.py BUNDLE FILE [--vectors]
+    python benchmarks/peers/prepare.py BUNDLE FILE
 
 The plans are the service's own, for prompts of one subject each; every plan is drawn with many
 seeds. The engine draws them all once, so that each drawing of a measurement can be checked. Peers
-are sent the texts of a plan, or with ``--vectors`` what the bundle's encoder makes of them.
+are sent what the bundle's encoder makes of a plan's texts.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ MAX_POINTS = 220  # of a drawing
 GRID = 4  # steps of the grid in a unit
 
 
-def write(folder: Path, file: Path, *, vectors: bool) -> Asked:
+def write(folder: Path, file: Path) -> Asked:
     """Make the requests of a bundle and save them."""
     bundle = bundles.load(folder)
     models = Models.load(bundle, threads=1)
@@ -51,7 +51,7 @@ def write(folder: Path, file: Path, *, vectors: bool) -> Asked:
     drawn = asyncio.run(_draw(bundle, specs))
     asked = Asked(
         wire=[_request(one.plan, one.ask.ask.seed).SerializeToString() for one in jobs],
-        peers=[peer_request(*pair, vectors=vectors) for pair in zip(jobs, specs, strict=True)],
+        peers=[peer_request(spec) for spec in specs],
         sums=[checksum(points) for points in drawn],
         points=[len(points) for points in drawn],
     )
@@ -66,20 +66,17 @@ def job(models: Models, plan: Plan, seed: int) -> Job:
     return Job(Call.of("grpc"), ask, plan, models.conditions(stacks, plan.subject))
 
 
-def peer_request(job: Job, spec: SequenceSpec, *, vectors: bool) -> dict[str, Any]:
+def peer_request(spec: SequenceSpec) -> dict[str, Any]:
     """The same for a peer."""
-    common = {
+    raw = np.stack([leaf.condition for leaf in spec.leaves]).astype(np.float32).tobytes()
+    return {
         "seed": spec.seed,
         "temperature": spec.temperature,
         "max_points": spec.max_points,
         "max_points_leaf": spec.max_points_leaf,
         "nodes": [leaf.node for leaf in spec.leaves],
+        "conditions": base64.b64encode(raw).decode(),
     }
-    if vectors:
-        raw = np.stack([leaf.condition for leaf in spec.leaves]).astype(np.float32).tobytes()
-        return common | {"conditions": base64.b64encode(raw).decode()}
-    stacks = [job.plan.stack(leaf.id) for leaf in job.plan.leaves]
-    return common | {"subject": job.plan.subject, "stacks": stacks}
 
 
 async def draw(engine: Engine, spec: SequenceSpec) -> NDArray[np.int32]:
@@ -126,9 +123,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("bundle", type=Path)
     parser.add_argument("file", type=Path)
-    parser.add_argument("--vectors", action="store_true", help="send peers encoded texts")
     args = parser.parse_args()
-    write(args.bundle, args.file, vectors=args.vectors)
+    write(args.bundle, args.file)
 
 
 if __name__ == "__main__":

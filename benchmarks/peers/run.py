@@ -1,7 +1,7 @@
 """The service against its peers: the same drawings, the same load, one core for each server.
 
     python benchmarks/peers/run.py [--bundle FOLDER] [--peers FOLDER] [--pytriton FOLDER]
-        [--servers NAME ...] [--rounds 3] [--seconds 10] [--streams 64] [--vectors] [--out FOLDER]
+        [--servers NAME ...] [--rounds 3] [--seconds 10] [--streams 64] [--out FOLDER]
 
 Servers run one at a time and in turns: on core 0 with all that they start, the client on core 1.
 Prints a table; ``--out`` is where ``results.json`` and the servers' logs are left. The README
@@ -207,7 +207,7 @@ def main() -> None:
     args = _arguments()
     out = args.out or Path(tempfile.mkdtemp(prefix="hitree-peers-"))
     out.mkdir(parents=True, exist_ok=True)
-    asked = write(args.bundle, out / "asked.json", vectors=args.vectors)
+    asked = write(args.bundle, out / "asked.json")
     environments = {
         OURS: Path(sys.executable).parent,
         PEERS: args.peers.absolute() / "bin",
@@ -234,8 +234,7 @@ def main() -> None:
         sys.stdout.write(f"{name}: {', '.join(f'{k} {v}' for k, v in packages.items())}\n")
     sys.stdout.write(
         f"\n{args.streams} streams, {args.rounds} rounds of {args.seconds:g} s, "
-        f"{mean(asked.points):.1f} points a drawing, peers are sent "
-        f"{'vectors' if args.vectors else 'texts'}\n\n{table(turns)}\n"
+        f"{mean(asked.points):.1f} points a drawing\n\n{table(turns)}\n"
     )
 
 
@@ -250,7 +249,6 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=10.0, help="that are measured, each turn")
     parser.add_argument("--warmup", type=float, default=3.0)
     parser.add_argument("--streams", type=int, default=64)
-    parser.add_argument("--vectors", action="store_true", help="send peers encoded texts")
     parser.add_argument("--out", type=Path, help="for results and logs; by default a new folder")
     return parser.parse_args()
 

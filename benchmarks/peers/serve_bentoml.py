@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import bentoml
-from drawing import ROWS, Studio
+from drawing import ROWS, Job, Studio
 
 
 @bentoml.service(
@@ -25,7 +25,7 @@ class Sketcher:
     @bentoml.api
     def draw(self, request: dict[str, Any], /) -> Generator[str, None, None]:
         batch = self._studio.batch(rows=1)
-        sketch = batch.join(self._studio.job(request))
+        sketch = batch.join(Job.of(request))
         while not sketch.done:
             if batch.step():
                 yield sketch.line()

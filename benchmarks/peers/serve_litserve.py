@@ -11,18 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import litserve
-from drawing import Studio
+from drawing import Job, Studio
 from litserve.loops.continuous_batching_loop import ContinuousBatchingLoop, Output
 from litserve.utils import LitAPIStatus
 
 
 class Sketcher(litserve.LitAPI):
     def setup(self, device: str) -> None:  # noqa: ARG002 - LitServe's signature
-        self._studio = Studio(Path(os.environ["PEER_BUNDLE"]))
-        self._batch = self._studio.batch()
+        self._batch = Studio(Path(os.environ["PEER_BUNDLE"])).batch()
 
     def add_request(self, uid: str, request: dict[str, Any]) -> None:
-        self._batch.join(self._studio.job(request), uid)
+        self._batch.join(Job.of(request), uid)
 
     def has_capacity(self) -> bool:
         return True  # the batch has a queue; one that the loop keeps waits for a second at a time

@@ -26,11 +26,10 @@ WAIT_SECONDS = 0.005  # how long a batch of drawings waits for more of them
 @serve.deployment(max_ongoing_requests=4 * ROWS)
 class BatchedSteps:
     def __init__(self, bundle: str) -> None:
-        self._studio = Studio(Path(bundle))
-        self._batch = self._studio.batch()
+        self._batch = Studio(Path(bundle)).batch()
 
     async def __call__(self, request: Request) -> StreamingResponse:
-        return StreamingResponse(self._draw(self._studio.job(await request.json())))
+        return StreamingResponse(self._draw(Job.of(await request.json())))
 
     async def _draw(self, job: Job) -> AsyncIterator[str]:
         sketch = self._batch.join(job)
@@ -50,7 +49,7 @@ class BatchedDrawings:
         self._studio = Studio(Path(bundle))
 
     async def __call__(self, request: Request) -> StreamingResponse:
-        return StreamingResponse(self._draw(self._studio.job(await request.json())))
+        return StreamingResponse(self._draw(Job.of(await request.json())))
 
     @serve.batch(max_batch_size=ROWS, batch_wait_timeout_s=WAIT_SECONDS, max_concurrent_batches=4)
     async def _draw(self, jobs: list[Job]) -> AsyncIterator[list[str | type]]:

@@ -36,12 +36,11 @@ class BatchedSteps:
     config = ModelConfig(batching=False, decoupled=True)
 
     def __init__(self, studio: Studio) -> None:
-        self._studio = studio
         self._stepper = Stepper(studio.batch())
 
     async def __call__(self, requests: list[Request]) -> AsyncIterator[Responses]:
         (request,) = requests  # without batching there is one
-        async for sketch in self._stepper.draw(_job(self._studio, request)):
+        async for sketch in self._stepper.draw(_job(request)):
             yield [{"points": _taken(sketch)}]
 
 
@@ -58,13 +57,13 @@ class BatchedDrawings:
 
     def __call__(self, requests: list[Request]) -> Iterator[Responses]:
         batch = self._studio.batch(len(requests))
-        sketches = [batch.join(_job(self._studio, request)) for request in requests]
+        sketches = [batch.join(_job(request)) for request in requests]
         for _ in batch.bursts():
             yield [{"points": _taken(sketch)[None]} for sketch in sketches]
 
 
-def _job(studio: Studio, request: Request) -> Job:
-    return studio.job(json.loads(request["request"].item()))
+def _job(request: Request) -> Job:
+    return Job.of(json.loads(request["request"].item()))
 
 
 def _taken(sketch: Sketch) -> NDArray[np.int32]:

@@ -136,18 +136,16 @@ async def test_a_stepper_serves_all_its_generators(
         np.testing.assert_array_equal(drawn, points)
 
 
-def test_a_request_has_texts_or_what_the_encoder_makes_of_them(
+def test_a_request_has_what_the_encoder_makes_of_the_texts(
     modules: dict[str, ModuleType],
 ) -> None:
     prepare = modules["prepare"]
     bundle = tiny_bundle()
-    studio = modules["drawing"].Studio(bundle.path)
     models = prepare.Models.load(bundle, threads=1)
     plan = prepare.Planner(models).plan("draw a cat", seed=1)
     made = prepare.job(models, plan, 7)
     spec = made.sequence(0, bundle.manifest.settings)
-    jobs = [studio.job(prepare.peer_request(made, spec, vectors=v)) for v in (False, True)]
-    for one in jobs:
-        np.testing.assert_array_equal(one.conditions, made.conditions)
-        assert one.nodes == tuple(leaf.id for leaf in plan.leaves)
-        assert (one.seed, one.max_points) == (7, prepare.MAX_POINTS)
+    one = modules["drawing"].Job.of(prepare.peer_request(spec))
+    np.testing.assert_array_equal(one.conditions, made.conditions)
+    assert one.nodes == tuple(leaf.id for leaf in plan.leaves)
+    assert (one.seed, one.max_points) == (7, prepare.MAX_POINTS)
