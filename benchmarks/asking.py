@@ -49,7 +49,11 @@ class Asked:
 class Asker:
     """Makes requests and sends them over several connections."""
 
-    def __init__(self, channels: list[grpc.aio.Channel], plans: list[pb.Plan]) -> None:
+    def __init__(
+        self, channels: list[grpc.aio.Channel], plans: list[pb.Plan], *, anew: bool = False
+    ) -> None:
+        """``anew``: the service has seen none of the plans before."""
+        self._anew = anew
         self._stubs = cycle([HiTreeStub(channel) for channel in channels])
         self._plans = cycle(plans)
         self._seeds = count(1)
@@ -58,6 +62,8 @@ class Asker:
     def request(self, max_points: int = 0) -> pb.DrawRequest:
         """The next plan under the next seed; ``max_points`` 0 leaves the length to the drawing."""
         plan, seed = next(self._plans), next(self._seeds)
+        if self._anew:
+            plan = _other(plan, seed)
         return pb.DrawRequest(plan=plan, seed=seed, max_points=max_points, grouped=True)
 
     async def ask(self, max_points: int = 0, deadline: float = DEADLINE) -> Asked:
@@ -88,6 +94,14 @@ class Asker:
             asked.code = event.error.reason
 
 
+def _other(plan: pb.Plan, number: int) -> pb.Plan:
+    """A plan whose root says something else."""
+    other = pb.Plan()
+    other.CopyFrom(plan)
+    other.nodes[0].text += f" {number}"
+    return other
+
+
 def _hint(error: grpc.aio.AioRpcError) -> float | None:
     """What the ``RetryInfo`` of a status says; None where it has none."""
     status = rpc_status.from_call(error)
@@ -99,12 +113,14 @@ def _hint(error: grpc.aio.AioRpcError) -> float | None:
 
 
 @asynccontextmanager
-async def asking(address: str, plans: list[pb.Plan]) -> AsyncIterator[Asker]:
+async def asking(
+    address: str, plans: list[pb.Plan], *, anew: bool = False
+) -> AsyncIterator[Asker]:
     """An asker with connections of its own."""
     options = [("grpc.use_local_subchannel_pool", 1)]  # else equal channels share a connection
     channels = [grpc.aio.insecure_channel(address, options=options) for _ in range(CHANNELS)]
     try:
-        yield Asker(channels, plans)
+        yield Asker(channels, plans, anew=anew)
     finally:
         for channel in channels:
             await channel.close()

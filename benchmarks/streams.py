@@ -2,10 +2,11 @@
 
     python benchmarks/streams.py [--streams 1 8 64 256] [--rounds 5] [--seconds 5]
 
-Each of N clients asks for a drawing, reads it and asks for the next. The service has a core of its
-own, and the clients have another one. In every round the bare loop (of ``hitree bench``) runs on
-the service's core, at as many rows as the streams can have, while the service is idle. The last
-table sets the service beside one that draws a single sequence at a time, again in turns.
+Each of N clients asks for a drawing, reads it and asks for the next; a few plans are drawn again and
+again. The service has a core of its own, and the clients have another one. In every round the bare
+loop (of ``hitree bench``) runs on the service's core, at as many rows as the streams can have, while
+the service is idle. The last table sets the service beside one that draws a single sequence at a
+time, again in turns, and tells what it costs that a plan is new.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 
 PATIENT = 600.0  # seconds that a drawing may wait for a row: nobody is refused here
 CROWD = 64  # clients that the service and its one-at-a-time twin are compared with
+BATCHING, NEW = "continuous batching", "the same, no plan drawn twice"
 
 
 @dataclass(frozen=True)
@@ -60,10 +62,12 @@ class Round:
     failed: int = 0  # drawings that were not finished
 
 
-async def closed(server: Server, plans: list[pb.Plan], streams: int, seconds: float) -> Round:
+async def closed(
+    server: Server, plans: list[pb.Plan], streams: int, seconds: float, *, anew: bool = False
+) -> Round:
     """Have ``streams`` clients draw one drawing after another."""
     made: list[Asked] = []
-    async with asking(server.address, plans) as asker:
+    async with asking(server.address, plans, anew=anew) as asker:
         over = asyncio.Event()
         readers = [asyncio.create_task(_keep_asking(asker, over, made)) for _ in range(streams)]
         while len(made) < streams:  # all begin together, and drift apart
@@ -144,14 +148,16 @@ def measure(args: argparse.Namespace, bundle: Bundle, server: Server) -> dict[in
 
 
 def compare(args: argparse.Namespace, server: Server) -> dict[str, list[Round]]:
-    """Rounds of the service and of one that draws a single sequence at a time."""
+    """Rounds of the service, and of one that draws a single sequence at a time."""
     plans = write_plans(server.address)
-    found: dict[str, list[Round]] = {"continuous batching": [], "one at a time": []}
+    found: dict[str, list[Round]] = {}
     with serving(args.bundle, args.cores[0], max_rows=1, longest_wait=PATIENT) as single:
+        sides = {BATCHING: (server, False), NEW: (server, True), "one at a time": (single, False)}
         for _ in range(args.rounds):
-            for one, rounds in zip((server, single), found.values(), strict=True):
+            for name, (one, anew) in sides.items():
                 one.until_idle()
-                rounds.append(asyncio.run(closed(one, plans, CROWD, args.seconds)))
+                made = asyncio.run(closed(one, plans, CROWD, args.seconds, anew=anew))
+                found.setdefault(name, []).append(made)
     return found
 
 
@@ -211,9 +217,9 @@ def twins(found: dict[str, list[Round]]) -> str:
             milliseconds(rounds, 50),
             milliseconds(rounds, 99),
         )
-    many, single = found.values()
+    many, _, single = found.values()
     ratios = [a.points / b.points for a, b in zip(many, single, strict=True)]
-    return out + row("ratio", spread(ratios, ".1f"), "", "", "")
+    return out + row("first to last", spread(ratios, ".1f"), "", "", "")
 
 
 def main() -> None:
