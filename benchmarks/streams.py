@@ -2,11 +2,11 @@
 
     python benchmarks/streams.py [--streams 1 8 64 256] [--rounds 5] [--seconds 5]
 
-Each of N clients asks for a drawing, reads it and asks for the next; a few plans are drawn again and
-again. The service has a core of its own, and the clients have another one. In every round the bare
-loop (of ``hitree bench``) runs on the service's core, at as many rows as the streams can have, while
-the service is idle. The last table sets the service beside one that draws a single sequence at a
-time, again in turns, and tells what it costs that a plan is new.
+Each of N clients asks for a drawing, reads it and asks for the next; a few plans are drawn over and
+over. The service has a core of its own, and the clients have another one. In every round the bare
+loop (of ``hitree bench``) runs on the service's core, at as many rows as the streams can have,
+while the service is idle. The last table sets the service beside one that draws a single sequence
+at a time, again in turns, and tells what it costs that a plan is new.
 """
 
 from __future__ import annotations

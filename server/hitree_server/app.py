@@ -61,7 +61,7 @@ class App:
         self._rpc: RpcServer | None = None
         self._watch: asyncio.Task[None] | None = None
         self._retiring: dict[asyncio.Task[None], Backend] = {}  # replaced, with calls to end
-        self._reloading = asyncio.Lock()
+        self._reloading = asyncio.Lock()  # while bundles are loaded
 
     @property
     def ready(self) -> bool:
@@ -86,7 +86,8 @@ class App:
         self._rpc = RpcServer(self.service, settings.host, settings.grpc_port, self.tls)
         await self._rpc.start()
         try:
-            self._serve(await self._load())
+            async with self._reloading:
+                self._serve(await self._load())
         except BaseException:
             await self.stop()
             raise
@@ -209,21 +210,20 @@ async def _serve(settings: Settings) -> None:
 async def run(app: App, on_ready: Callable[[int], None] | None = None) -> None:
     """Run both doors of ``app`` until `App.stopping` is set; ``on_ready`` gets the HTTP port."""
     settings = app.settings
-    with listen(settings.host, settings.http_port) as listener:
+    with listen(settings.host, settings.http_port) as listener, _signals(app):
         await app.start()
         settle()
         server = http_server(app)
-        with _signals(app):
-            stopping = asyncio.create_task(_stop(app, server))
-            port = listener.getsockname()[1]
-            log.info("serving", host=settings.host, grpc_port=app.grpc_port, http_port=port)
-            if on_ready is not None:
-                on_ready(port)
-            try:
-                await server.serve(sockets=[listener])
-            finally:
-                stopping.cancel()
-                await app.stop()
+        stopping = asyncio.create_task(_stop(app, server))
+        port = listener.getsockname()[1]
+        log.info("serving", host=settings.host, grpc_port=app.grpc_port, http_port=port)
+        if on_ready is not None:
+            on_ready(port)
+        try:
+            await server.serve(sockets=[listener])
+        finally:
+            stopping.cancel()
+            await app.stop()
     log.info("stopped")
 
 

@@ -20,7 +20,7 @@ from hitree.errors import HiTreeError, InvalidInput, Unavailable
 from hitree.limits import LIMITS
 from hitree_server.calls import Call, observed
 from hitree_server.incoming import admitted, body_of, call_of, error_headers
-from hitree_server.raw import PLATFORM, tensor
+from hitree_server.raw import PLATFORM, check_names, tensor
 from hitree_server.version import VERSION
 
 if TYPE_CHECKING:
@@ -191,6 +191,7 @@ def _tensors(ask: InferRequest, rest: bytes) -> dict[str, Array]:
     Raises:
         InvalidInput: a tensor has no data, or bytes are missing or left over.
     """
+    check_names(one.name for one in ask.inputs)
     made, at = {}, 0
     for one in ask.inputs:
         size = one.parameters.binary_data_size

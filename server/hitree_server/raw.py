@@ -7,6 +7,7 @@ state is the caller's to keep.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any  # Any: onnxruntime has no types, and arrays of all types
 
@@ -129,6 +130,17 @@ class RawModels:
         return self._models[name]
 
 
+def check_names(names: Iterable[str]) -> None:
+    """Refuse tensors of which two have one name.
+
+    Raises:
+        InvalidInput: there are.
+    """
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise InvalidInput(f"the input {twice[0]} came more than once; send each once")
+
+
 RANK = 8  # axes of a tensor; no graph has as many, and their product is to be taken at once
 # Of what a graph made; what tells of it has to fit the reply, too.
 MADE_BYTES = LIMITS.message_bytes - 16 * 1024
@@ -143,13 +155,19 @@ def tensor(name: str, datatype: str, shape: Sequence[int], data: bytes | Sequenc
     if datatype not in DATATYPES:
         raise InvalidInput(f"{name} is of {datatype}; the models read {', '.join(DATATYPES)}")
     dtype = DATATYPES[datatype]
-    count = math.prod(shape[:RANK])
-    small = count * dtype.itemsize <= LIMITS.message_bytes
-    if len(shape) > RANK or min(shape, default=1) < 0 or not small:
-        raise InvalidInput(f"{name} cannot have the shape {list(shape)}")
-    given = len(data) / dtype.itemsize if isinstance(data, bytes) else len(data)
-    if given != count:
-        raise InvalidInput(f"{name} has the shape {list(shape)} and {given:g} elements")
+    axes = shape[: RANK + 1]
+    # An axis of no length hides how long the others are.
+    small = math.prod(max(1, axis) for axis in axes) * dtype.itemsize <= LIMITS.message_bytes
+    if len(axes) > RANK or min(axes, default=1) < 0 or not small:
+        raise InvalidInput(f"{name} cannot have the shape {list(axes)}")
+    count = math.prod(axes)
+    given, wanted, noun = len(data), count, "elements"
+    if isinstance(data, bytes):
+        wanted, noun = count * dtype.itemsize, "bytes"
+    if given != wanted:
+        raise InvalidInput(
+            f"{name} has the shape {list(axes)}, which takes {wanted} {noun}, and came with {given}"
+        )
     flat = np.frombuffer(data, dtype) if isinstance(data, bytes) else _flat(name, datatype, data)
     made: Array = flat.reshape(tuple(shape))
     return made

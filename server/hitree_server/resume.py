@@ -44,6 +44,8 @@ def held(message: pb.Resume, plan: Plan | None, canvas: Drawing | None) -> Held 
         InvalidDrawing: the strokes cannot be.
     """
     points, strokes = received(message)
+    if strokes > points:
+        raise InvalidInput(f"resume is of {strokes} strokes and {points} points; strokes have points")
     if sum(len(stroke.xs) for stroke in message.strokes) <= 1:  # too few to be a drawing
         return Held(points, strokes, message.candidate, NO_ROWS, NO_ENDS) if points else None
     if plan is None:

@@ -111,6 +111,33 @@ async def test_grpc_answers_not_serving_while_the_bundle_is_loaded(
     await app.stop()
 
 
+async def test_signals_are_heeded_while_the_bundle_is_loaded(
+    fakes: Fakes, settings: Settings
+) -> None:
+    loop, loading, opened = asyncio.get_running_loop(), asyncio.Event(), []
+    fakes.models.gate.clear()
+
+    def slowly(given: Settings) -> Any:
+        loop.call_soon_threadsafe(loading.set)
+        assert fakes.models.gate.wait(20)
+        opened.append(fakes.open(given))
+        return opened[-1]
+
+    app = App(settings, slowly)
+    running = asyncio.create_task(run(app))
+    await loading.wait()
+    os.kill(os.getpid(), signal.SIGHUP)
+    await asyncio.sleep(0.05)
+    assert opened == []  # it is loaded again once that is done
+    fakes.models.gate.set()
+    async with asyncio.timeout(20):
+        while len(opened) < 2 or not app.ready:
+            await asyncio.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGTERM)
+        await running
+    assert not any(backend.engine.ready for backend in opened)
+
+
 async def health(channel: grpc.aio.Channel) -> int:
     reply = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
     return reply.status

@@ -181,6 +181,7 @@ BAD_BODIES: dict[str, tuple[Any, dict[str, str]]] = {
     "a fraction as an integer": (changed("n", data=[4.5]), {}),
     "more than an integer holds": (changed("n", data=[2**63]), {}),
     "what JSON cannot answer with": (changed("x", data=[1e39, 0, 0, 0, 0, 0]), {}),
+    "a tensor twice": (body(inputs=[body()["inputs"][0], *body()["inputs"]]), {}),
     "a long id": (body(id="x" * 501), {}),
     "bytes left over": (json.dumps(body()).encode() + b"1", {LENGTH: str(len(json.dumps(body())))}),
 }  # fmt: skip
@@ -244,6 +245,7 @@ async def test_a_request_is_no_longer_than_messages_may_be(shared_server: Servin
         ([2**40, 2**40], b""),
         ([LIMITS.message_bytes], b""),
         ([2**63 - 1] * 200_000, b""),  # whose product would take minutes
+        ([0, 2**62, 40], b""),
         ([2], b"1234"),
         ([1], [""]),
     ],

@@ -178,7 +178,7 @@ async def test_over_http_the_last_id_is_enough(server: Serving) -> None:
         assert rest[-1][0] == whole[-1][0]
 
 
-@pytest.mark.parametrize("sent", ["7", "1-2", "1-2-x", "9999999-0-0", "1-1-99"])
+@pytest.mark.parametrize("sent", ["7", "1-2", "1-2-x", "9999999-0-0", "1-1-99", "3-4-0"])
 async def test_an_id_that_is_none_of_ours_is_refused(server: Serving, sent: str) -> None:
     body = {"prompt": "draw a cat", "seed": 3}
     reply = await server.http.post("/v1/draw", json=body, headers={"last-event-id": sent})

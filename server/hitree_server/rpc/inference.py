@@ -12,7 +12,7 @@ from hitree.oip import inference_pb2 as pb
 from hitree.oip import inference_pb2_grpc as pb_grpc
 from hitree_server.calls import observed
 from hitree_server.intake import check_size, check_tag
-from hitree_server.raw import PLATFORM, tensor
+from hitree_server.raw import PLATFORM, check_names, tensor
 from hitree_server.rpc.errors import abort
 from hitree_server.rpc.service import admitted, call_of, check_read, sent_along, tell_id
 from hitree_server.version import VERSION
@@ -133,7 +133,8 @@ def _tensors(request: pb.ModelInferRequest) -> dict[str, Array]:
         raise InvalidInput(
             f"there are {len(request.inputs)} inputs and {len(raw)} raw contents; send one for each"
         )
-    pairs = list(zip(request.inputs, raw, strict=True))
+    check_names(one.name for one in request.inputs)
+    pairs = zip(request.inputs, raw, strict=True)
     return {one.name: tensor(one.name, one.datatype, one.shape, _data(one, d)) for one, d in pairs}
 
 
