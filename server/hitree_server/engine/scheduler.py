@@ -80,11 +80,12 @@ class Scheduler:
         self._accepted: dict[Sequence, None] = {}  # not over, in order of acceptance
         self._emissions: list[Emission] = []
         self._steps = 0
-        self._stepped: float | None = None  # when the last step was committed
+        self._stepped: float | None = None  # when the last step of all was committed
+        self._committed = 0.0  # when the last step was
         self._promised = -math.inf  # when the last one that was refused was told to come again
         self._length = Mean(0.1)  # points of a sequence
         self._pace = Mean(0.05)  # seconds from one point of a sequence to the next
-        self._turn = Mean(0.05)  # seconds from one step of all to the next
+        self._turn = Mean(0.05)  # seconds that a step of all takes
         self._went_ahead = False  # in the last step
         self.demand = 0  # rows of all that run or wait
 
@@ -349,13 +350,13 @@ class Scheduler:
         stats.step_rows.observe(rows)
         stats.step_padding += result.bucket - rows
         stats.step_seconds.observe(result.seconds)
+        began, self._committed = self._committed, now
         if step.ahead:
             return
         if self._stepped is not None and len(step.joins) < rows:
-            turn = now - self._stepped
-            gap = turn * rows / result.drawn  # from one to the next of a row
+            gap = (now - self._stepped) * rows / result.drawn  # from one to the next of a row
             stats.gap_seconds.observe(gap, result.points)
-            self._turn.observe(turn)
+            self._turn.observe(now - began)
             self._pace.observe(gap)
         self._stepped = now
 

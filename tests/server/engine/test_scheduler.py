@@ -390,6 +390,18 @@ def test_newcomers_join_the_others_where_going_ahead_is_not_worth_it(rows, secon
     assert len(desk.step()) == min(rows, 12 + len(newcomers))
 
 
+def test_steps_are_no_longer_for_those_who_went_ahead_of_them():
+    desk = crowded(99, 0.02)
+    for turn in range(40):
+        late = desk.accept()
+        desk.now += 0.006
+        went_ahead = desk.step() == (late,)
+        assert went_ahead or turn
+        desk.now += 0.012
+        desk.step(late)
+    assert not went_ahead
+
+
 def test_who_was_paused_does_not_go_ahead():
     desk = crowded(16, 0.02)
     late = desk.accept()
