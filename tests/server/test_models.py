@@ -100,6 +100,16 @@ def test_expansions_are_lists_of_instructions(models):
         assert all(value < 0 for value in one.text_log_probs)
 
 
+def test_expansions_read_a_level_more_than_drawings(models):
+    deep = ("draw a cat", "far above", "step one", "step two", "step three")
+
+    def expansions(*stack):
+        return models.expand([stack], "cat", samples=4, temperature=1.0, rngs=[rng()])
+
+    assert expansions(*deep) == expansions(deep[0], *deep[2:])
+    assert expansions(*deep) != expansions(deep[0], *deep[3:])
+
+
 def test_expansions_follow_the_seed(models):
     def texts(seed):
         stacks, rngs = [("draw a cat",), ("draw a cat", "draw a tail")], [rng(seed), rng(seed + 1)]
