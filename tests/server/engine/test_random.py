@@ -23,7 +23,6 @@ from hitree_server.engine import (
     StrokeEnded,
 )
 
-MAX_ROWS = 6
 STRIDES = (1, 2, 4, 7)
 
 
@@ -82,13 +81,16 @@ class Script:
         self.dice = random.Random(seed)
         self.clock = FakeClock()
         self.device = FakeDevice()
-        limits = {"max_rows": MAX_ROWS, "queue_limit": 12, "buffer_events": 6}
+        self.crowded = seed % 3 == 0  # many drawings at a time, in steps that take long
+        self.rows, self.slowest = (16, 0.06) if self.crowded else (6, 0.02)
+        limits = {"max_rows": self.rows, "queue_limit": 12, "buffer_events": 6}
         graph = step_graph(stride=STRIDES[seed % len(STRIDES)])
         self.engine = stepped(self.device, self.clock, graph, **limits)
         self.device.before = self.meanwhile
         self.readers: list[Reader] = []
         self.refused = 0
         self.crossed = 0  # rows that went on to the next leaf inside a step
+        self.ahead = 0  # steps of newcomers alone
 
     async def play(self) -> None:
         for _ in range(150):
@@ -123,7 +125,10 @@ class Script:
         if self.dice.random() < 0.02:
             self.device.failures = 1
         for _ in range(self.dice.randrange(6)):
+            if self.crowded and self.engine._scheduler.demand < 12:
+                await self.submit()
             self.engine.tick()
+            self.ahead += self.engine._scheduler._went_ahead
             self.crossed += int((self.engine._slots.outputs["made"][:, 1] > 0).sum())
 
     async def read(self) -> None:
@@ -133,13 +138,13 @@ class Script:
 
     def meanwhile(self) -> None:
         """What happens while the device computes."""
-        self.clock.advance(self.dice.random() / 50)
+        self.clock.advance(self.dice.random() * self.slowest)
         if self.readers and self.dice.random() < 0.02:
             self.dice.choice(self.readers).stream.cancel()
 
     def check_rows(self) -> None:
         slots = self.engine._slots
-        assert slots.rows <= MAX_ROWS
+        assert slots.rows <= self.rows
         assert slots._row == {owner: row for row, owner in enumerate(slots.owners)}
 
 
@@ -202,6 +207,10 @@ def test_the_scripts_go_on_to_the_next_leaf_inside_steps():
     for seed in range(25):
         crossed[STRIDES[seed % len(STRIDES)]] += played(seed).crossed
     assert [count > 20 for count in crossed.values()] == [False, True, True, True]
+
+
+def test_newcomers_go_ahead_in_the_scripts():
+    assert sum(played(seed).ahead for seed in range(25)) > 20
 
 
 def test_the_scripts_reach_every_ending():
