@@ -5,7 +5,10 @@ import asyncio
 import numpy as np
 
 from fakes import FakeClock, FakeDevice, SteppedEngine, points, settle, spec, stepped
-from hitree_server.engine import Broken, Ended, Stream
+from hitree_server.engine import Broken, Ended, LeafStarted, Stream
+from hitree_server.engine.sequence import Sequence
+from hitree_server.engine.step import Emission
+from hitree_server.engine.streams import Streams
 
 
 def moving(**limits: int) -> SteppedEngine:
@@ -37,6 +40,33 @@ async def test_a_step_wakes_an_event_loop_once_whatever_the_number_of_streams(mo
     assert len(wakes) == 1
     await settle()
     assert all(stream._events for stream in streams)
+
+
+class Loop:
+    """An event loop that is only ever woken."""
+
+    def __init__(self) -> None:
+        self.wakes: list[list[Stream]] = []
+
+    def call_soon_threadsafe(self, _deliver: object, batch: list[tuple[Stream, object]]) -> None:
+        self.wakes.append([stream for stream, _ in batch])
+
+
+async def test_every_event_loop_is_woken_once_whether_for_newcomers_or_for_others():
+    streams, loops = Streams(), [Loop() for _ in range(3)]
+    old, other, late, alone = opened = [
+        Stream(Sequence(spec(number), number, 0.0), 64, lambda _: None, lambda _: None)
+        for number in range(4)
+    ]
+    for stream, loop in zip(opened, (loops[0], loops[1], loops[0], loops[2]), strict=True):
+        stream.loop = loop
+        streams.open(stream)
+    news = [Emission(stream.sequence, (LeafStarted(0),)) for stream in opened]
+    streams.publish(news[:2])
+    streams.publish(news[2:], ahead=(late.sequence, alone.sequence))
+    for _ in range(2):  # what was sent is not sent again
+        streams.send()
+        assert [loop.wakes for loop in loops] == [[[late, old]], [[other]], [[alone]]]
 
 
 async def test_a_step_without_news_wakes_nobody(monkeypatch):
