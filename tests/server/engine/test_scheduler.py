@@ -390,6 +390,17 @@ def test_newcomers_join_the_others_where_going_ahead_is_not_worth_it(rows, secon
     assert len(desk.step()) == min(rows, 12 + len(newcomers))
 
 
+def test_the_others_wait_for_who_goes_ahead():
+    desk = crowded(99, 0.02)
+    late = desk.accept()
+    before = desk.scheduler._pace.value
+    assert desk.step() == (late,)
+    desk.now += 0.02
+    desk.step()
+    assert before == pytest.approx(0.02)
+    assert desk.scheduler._pace.value == pytest.approx(0.95 * 0.02 + 0.05 * 0.04)
+
+
 def test_steps_are_no_longer_for_those_who_went_ahead_of_them():
     desk = crowded(99, 0.02)
     for turn in range(40):
