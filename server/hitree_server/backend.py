@@ -30,10 +30,8 @@ if TYPE_CHECKING:
 
 CONDITIONS = 16 << 20  # bytes of conditions that are kept of the plans drawn last
 
-Stacks = tuple[str, tuple[tuple[str, ...], ...]]  # a plan's subject, and the stack of every leaf
 
-
-def _conditions() -> LRUCache[Stacks, Floats]:
+def _conditions() -> LRUCache[bytes, Floats]:
     return LRUCache(CONDITIONS, getsizeof=lambda conditions: conditions.nbytes)
 
 
@@ -48,8 +46,9 @@ class Backend:
     engine: Engine
     raw: RawModels
     info: pb.EngineInfo  # how the engine was set up
-    # Of plans as a whole: alone, a leaf's would differ in the last bits.
-    conditions: LRUCache[Stacks, Floats] = field(default_factory=_conditions)
+    # By a digest of subject and stacks; of plans as a whole: alone, a leaf's would differ in the
+    # last bits.
+    conditions: LRUCache[bytes, Floats] = field(default_factory=_conditions)
 
 
 def load(settings: Settings) -> Backend:

@@ -132,9 +132,17 @@ def draw_ask(request: pb.DrawRequest) -> DrawAsk:
         temperature=_temperature(request.temperature) if request.HasField("temperature") else None,
         max_points=_count("max_points", most, LIMITS.max_points) or LIMITS.max_points,
         candidates=_count("candidates", request.candidates, LIMITS.candidates) or 1,
-        priority=_PRIORITIES.get(request.priority, 0),
+        priority=_priority(request),
         held=holding,
     )
+
+
+def _priority(request: pb.DrawRequest) -> int:
+    if request.priority not in _PRIORITIES:
+        raise InvalidInput(
+            f"there is no priority {request.priority}; send 0 (the default) to {max(_PRIORITIES)}"
+        )
+    return _PRIORITIES[request.priority]
 
 
 def candidates(request: pb.DrawRequest) -> int:

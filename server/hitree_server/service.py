@@ -13,6 +13,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing, contextmanager
 from dataclasses import replace
 from functools import partial
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from hitree.codec import event_to_wire, group_to_wire, plan_to_wire
@@ -209,11 +210,12 @@ class Service:
     async def _conditions(self, plan: Plan, call: Call, backend: Backend) -> Floats:
         """What the leaves are drawn under; plans are drawn again, with other seeds or resumed."""
         stacks = tuple(plan.stack(leaf.id) for leaf in plan.leaves)
-        conditions = backend.conditions.get((plan.subject, stacks))
+        key = sha256(repr((plan.subject, stacks)).encode()).digest()
+        conditions = backend.conditions.get(key)
         if conditions is None:
             work = partial(backend.models.conditions, stacks, plan.subject)
             conditions = await self._brief.run("condition", call, work, accepted=True)
-            backend.conditions[plan.subject, stacks] = conditions
+            backend.conditions[key] = conditions
         return conditions
 
     async def _known(self, plan: Plan, nearest: bool, call: Call, backend: Backend) -> Plan:

@@ -179,6 +179,7 @@ async def test_what_is_served_is_told(service: Service, settings: Settings) -> N
         (pb.DrawRequest(prompt="draw a cat", temperature=float("nan")), InvalidInput),
         (pb.DrawRequest(prompt="draw a cat", candidates=17), InvalidInput),
         (pb.DrawRequest(prompt="draw a cat", max_points=2001), InvalidInput),
+        (pb.DrawRequest(prompt="draw a cat", priority=77), InvalidInput),
         (pb.DrawRequest(prompt="draw a cat", pace=60), Unimplemented),
         (pb.DrawRequest(prompt="draw a cat", resume={"points": 3}), InvalidInput),
         (pb.DrawRequest(prompt="a cat", seed=1, resume={"points": 2001}), InvalidInput),
