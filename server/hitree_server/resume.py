@@ -45,7 +45,7 @@ def held(message: pb.Resume, plan: Plan | None, canvas: Drawing | None) -> Held 
     """
     points, strokes = received(message)
     if strokes > points:
-        raise InvalidInput(f"resume has {strokes} strokes of {points} points; send both as they came")
+        raise InvalidInput(f"resume has {strokes} strokes of {points} points; send what came")
     if sum(len(stroke.xs) for stroke in message.strokes) <= 1:  # too few to be a drawing
         return Held(points, strokes, message.candidate, NO_ROWS, NO_ENDS) if points else None
     if plan is None:
