@@ -113,9 +113,7 @@ def _hint(error: grpc.aio.AioRpcError) -> float | None:
 
 
 @asynccontextmanager
-async def asking(
-    address: str, plans: list[pb.Plan], *, anew: bool = False
-) -> AsyncIterator[Asker]:
+async def asking(address: str, plans: list[pb.Plan], *, anew: bool = False) -> AsyncIterator[Asker]:
     """An asker with connections of its own."""
     options = [("grpc.use_local_subchannel_pool", 1)]  # else equal channels share a connection
     channels = [grpc.aio.insecure_channel(address, options=options) for _ in range(CHANNELS)]

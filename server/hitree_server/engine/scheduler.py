@@ -46,7 +46,7 @@ class EngineSettings:
     longest_wait: float = math.inf  # seconds that a sequence may be expected to wait for its rows
     sequence_limit: int = 4096  # sequences in all: running, waiting or with a slow reader
     ageing: float = 10.0  # seconds of waiting that weigh as much as one level of priority
-    buffer_events: int = 64  # events that a reader may be behind before its sequence is paused
+    buffer_events: int = 64  # that a reader may be behind before its sequence is paused; 2 or more
 
     @property
     def most_rows(self) -> int:
