@@ -33,7 +33,7 @@ class Assembly:
         self._pieces: dict[int, list[Stroke]] = {}  # by index of the stroke
         self._nodes: dict[int, int] = {}  # of the strokes
         self._over: set[int] = set()  # strokes that are finished
-        self._node: int | None = None  # the one that was begun last
+        self._begun: set[int] = set()  # leaves that have been begun
         self._spans: dict[int, tuple[int, int]] = {}  # of the leaves drawn
         self._plan: Plan | None = None
         self._started: events.Started | None = None
@@ -123,7 +123,7 @@ class Assembly:
             case events.PlanMade():
                 return self._plan is not None
             case events.NodeStarted():
-                return self._node == event.node
+                return event.node in self._begun
             case events.NodeFinished():
                 return event.node in self._spans
             case _:
@@ -146,7 +146,7 @@ class Assembly:
     def _draw(self, event: Drawn) -> None:
         match event:
             case events.NodeStarted():
-                self._node = event.node
+                self._begun.add(event.node)
             case events.Points():
                 self._pieces.setdefault(event.stroke, []).append(event.points)
                 self._nodes[event.stroke] = event.node

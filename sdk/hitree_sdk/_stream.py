@@ -26,7 +26,7 @@ class DrawStream:
     The call begins with the first event that is asked for. Leaving the ``with`` block before the
     ``finished`` event cancels it. An ``error`` event is raised as its typed error, and a stream
     that ends without its last event is broken off. What broke off in passing is taken up where
-    it stopped, by whichever replica answers: no point is missing and none comes twice.
+    it stopped, by whichever replica answers: no event is missing and none comes twice.
     """
 
     def __init__(
