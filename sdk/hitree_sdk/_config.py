@@ -65,7 +65,7 @@ def resolve(
     Raises:
         InvalidInput: a URL of another scheme or without a host, a timeout that is no positive
             number of seconds, retries outside 0 to 10, a CA or certificate file that cannot be
-            read, a bundle that is not named.
+            read, a bundle that is not named, an API key that no header could carry.
     """
     env = os.environ if environ is None else environ
     scheme, address = _address(url or env.get("HITREE_URL") or EMBEDDED)
@@ -80,7 +80,7 @@ def resolve(
         address=address,
         timeout=_timeout(timeout, env.get("HITREE_TIMEOUT")),
         retries=retries,
-        api_key=api_key or env.get("HITREE_API_KEY") or None,
+        api_key=_api_key(api_key, env.get("HITREE_API_KEY")),
         ca=None if ca_file is None else _ca(Path(ca_file), scheme),
         cert=None if cert_file is None else _cert(Path(cert_file), scheme),
         bundle="" if bundle is None else _bundle(bundle),
@@ -97,6 +97,19 @@ def seconds(value: object, name: str = "timeout") -> float:
     if not good or not 0 < cast("float", value) < math.inf:
         raise InvalidInput(f"{name} is {value!r}; give a number of seconds above 0")
     return float(cast("float", value))
+
+
+def _api_key(argument: object, variable: str | None) -> str | None:
+    """The key; what is wrong with it is told without it."""
+    name, key = ("api_key", argument) if argument else ("HITREE_API_KEY", variable)
+    if not key:
+        return None
+    if not isinstance(key, str) or not key.isascii() or not key.isprintable():
+        raise InvalidInput(
+            f"{name} is no text of printable ASCII characters, which a key has to be to be sent; "
+            "look for a line's end or another character that does not belong to it"
+        )
+    return key
 
 
 def _bundle(value: object) -> str:

@@ -74,6 +74,11 @@ def test_addresses(url: str, address: str) -> None:
         {"bundle": "@"},
         {"bundle": 1},
         {"bundle": "x" * 501},
+        {"api_key": "schlüssel"},
+        {"api_key": "key\n"},
+        {"api_key": "\udcff"},
+        {"api_key": b"key"},
+        {"environ": {"HITREE_API_KEY": "key\r"}},
         {"environ": {"HITREE_TIMEOUT": "soon"}},
         {"environ": {"HITREE_TIMEOUT": "-1"}},
     ],
@@ -81,6 +86,12 @@ def test_addresses(url: str, address: str) -> None:
 def test_wrong_settings_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(InvalidInput):
         resolve(**{"environ": {}, **options})
+
+
+def test_a_wrong_key_is_named_and_not_told() -> None:
+    with pytest.raises(InvalidInput, match="api_key is no text") as raised:
+        resolve(api_key="secret\n", environ={})
+    assert "secret" not in raised.value.message
 
 
 def test_a_ca_file_must_hold_certificates(tmp_path: Path) -> None:
