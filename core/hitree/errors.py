@@ -25,7 +25,8 @@
     ├── Cancelled                  CANCELLED               CANCELLED            499
     ├── Unavailable                UNAVAILABLE             UNAVAILABLE          503
     │   ├── PortBusy               PORT_BUSY
-    │   └── MissingPackage         MISSING_PACKAGE
+    │   ├── MissingPackage         MISSING_PACKAGE
+    │   └── ClientClosed           CLIENT_CLOSED
     ├── Unimplemented              UNIMPLEMENTED           UNIMPLEMENTED        501
     ├── BundleError                BUNDLE_ERROR            FAILED_PRECONDITION  500
     │   ├── BundleIncomplete       BUNDLE_INCOMPLETE
@@ -231,6 +232,12 @@ class MissingPackage(Unavailable):
     """A distribution or extra that the call needs is not installed."""
 
     reason = "MISSING_PACKAGE"
+
+
+class ClientClosed(Unavailable):
+    """The client was closed, and calls nobody any more."""
+
+    reason = "CLIENT_CLOSED"
 
 
 class Unimplemented(HiTreeError):

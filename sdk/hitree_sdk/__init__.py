@@ -19,6 +19,7 @@ from hitree.drawing import Drawing
 from hitree.errors import (
     BundleError,
     Cancelled,
+    ClientClosed,
     DeadlineExceeded,
     EmptyDrawing,
     EmptyPrompt,
@@ -66,6 +67,7 @@ __all__ = [
     "BundleError",
     "Cancelled",
     "Client",
+    "ClientClosed",
     "DeadlineExceeded",
     "Description",
     "DrawEvent",

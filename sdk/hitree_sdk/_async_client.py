@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 from hitree.errors import HiTreeError
 from hitree.v1 import hitree_pb2 as pb
 from hitree_sdk import _call, _config, _info
+from hitree_sdk._closing import AsyncClosable
 from hitree_sdk._stream import AsyncDrawStream
 from hitree_sdk._transport import connect_async
 
@@ -70,7 +71,7 @@ class AsyncClient:
             retries=retries,
             bundle=bundle,
         )
-        self._transport = transport or connect_async(self._config)
+        self._transport = AsyncClosable(transport or connect_async(self._config))
 
     async def plan(
         self,
@@ -190,7 +191,7 @@ class AsyncClient:
         return list((await self._unary("Subjects", pb.SubjectsRequest(), timeout)).subjects)
 
     async def close(self) -> None:
-        """Give back the connection; idempotent."""
+        """Give back the connection; idempotent. Calls raise `ClientClosed` from then on."""
         await self._transport.close()
 
     async def __aenter__(self) -> Self:

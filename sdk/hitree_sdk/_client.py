@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 from hitree.errors import HiTreeError
 from hitree.v1 import hitree_pb2 as pb
 from hitree_sdk import _call, _config, _info
+from hitree_sdk._closing import Closable
 from hitree_sdk._stream import DrawStream
 from hitree_sdk._transport import connect
 
@@ -70,7 +71,7 @@ class Client:
             retries=retries,
             bundle=bundle,
         )
-        self._transport = transport or connect(self._config)
+        self._transport = Closable(transport or connect(self._config))
 
     def plan(
         self,
@@ -190,7 +191,7 @@ class Client:
         return list(self._unary("Subjects", pb.SubjectsRequest(), timeout).subjects)
 
     def close(self) -> None:
-        """Give back the connection; idempotent."""
+        """Give back the connection; idempotent. Calls raise `ClientClosed` from then on."""
         self._transport.close()
 
     def __enter__(self) -> Self:

@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from hitree.errors import (
+    ClientClosed,
     DeadlineExceeded,
     HiTreeError,
     MissingPackage,
@@ -29,8 +30,9 @@ def retry_delay(error: HiTreeError, attempt: int, *, retries: int, jitter: float
     (0 is the first) and is drawn from its upper half by ``jitter`` (0 to 1), so that clients
     which failed together do not come back together; the service's hint is the least delay.
     """
-    passing = isinstance(error, Unavailable | Overloaded)
-    if not passing or isinstance(error, MissingPackage | PortBusy) or attempt >= retries:
+    lasting = isinstance(error, MissingPackage | PortBusy | ClientClosed)
+    passing = isinstance(error, Unavailable | Overloaded) and not lasting
+    if not passing or attempt >= retries:
         return None
     backoff: float = min(FIRST_DELAY * 2**attempt, LONGEST_DELAY)
     return max(backoff * (1 + jitter) / 2, error.retry_after or 0.0)

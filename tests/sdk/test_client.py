@@ -224,6 +224,21 @@ async def test_closing(twin: Twin) -> None:
     assert script.closed == 1
 
 
+async def test_a_closed_client_calls_nobody(twin: Twin) -> None:
+    begin = "__next__" if isinstance(twin, SyncTwin) else "__anext__"
+    script = Script([wired(drawing_events())])
+    client = twin.client(script)
+    begun, waiting = client.draw(PLAN), client.draw(PLAN)
+    await twin.call(begun, begin)
+    await twin.call(client, "close")
+    for stream in (begun, waiting, client.draw(PLAN)):
+        with pytest.raises(errors.ClientClosed, match="make another one"):
+            await twin.call(stream, "result")
+    with pytest.raises(errors.ClientClosed):
+        await twin.call(client, "plan", "draw a flamingo")
+    assert len(script.calls) == 1
+
+
 def test_clients_close_at_the_end_of_their_block() -> None:
     script = Script([])
     with SyncTwin().client(script):

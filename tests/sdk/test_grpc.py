@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -22,12 +23,10 @@ from hitree.v1 import hitree_pb2 as pb
 from hitree.v1 import hitree_pb2_grpc as pb_grpc
 from hitree_sdk import _grpc
 from hitree_sdk._grpc import error_of
-from sdk.fakes import PLAN, STROKES, drawing_events, wired
+from sdk.fakes import PLAN, STROKES, AsyncTwin, SyncTwin, drawing_events, wired
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from sdk.fakes import AsyncTwin, SyncTwin
 
     Twin = SyncTwin | AsyncTwin
 
@@ -183,6 +182,30 @@ async def test_a_stream_that_breaks(twin: Twin, url: str) -> None:
     with pytest.raises(errors.Unavailable, match="gone"):
         await twin.call(client.draw("draw it broken"), "result")
     await twin.call(client, "close")
+
+
+async def test_closing_the_client_ends_a_drawing_and_calls(twin: Twin, url: str) -> None:
+    client = twin.connect(url)
+    stream = client.draw("draw forever")
+    await twin.call(stream, "__next__" if isinstance(twin, SyncTwin) else "__anext__")
+    await twin.call(client, "close")
+    with pytest.raises(errors.ClientClosed):
+        await twin.call(stream, "result")
+    with pytest.raises(errors.ClientClosed):
+        await twin.call(client, "plan", "draw a flamingo")
+    with pytest.raises(errors.ClientClosed):
+        await twin.call(client.draw(PLAN), "result")
+
+
+async def test_a_call_that_is_cancelled_is_not_a_closed_client(url: str) -> None:
+    async with AsyncTwin().connect(url) as client:
+        call = asyncio.create_task(client.plan("draw something slow"))
+        await asyncio.sleep(0)
+        closing = asyncio.create_task(client.close())
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        await closing
 
 
 async def test_nobody_listens(twin: Twin) -> None:

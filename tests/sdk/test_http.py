@@ -134,6 +134,21 @@ async def test_a_drawing(twin: Twin) -> None:
     await twin.call(client, "close")
 
 
+async def test_closing_the_client_ends_a_drawing_and_calls(twin: Twin) -> None:
+    body = Body(*framed(wired(drawing_events())))
+    client = connect(twin, stream_of(body))
+    stream = client.draw("draw a flamingo")
+    await twin.call(stream, "__next__" if isinstance(twin, SyncTwin) else "__anext__")
+    await twin.call(client, "close")
+    with pytest.raises(errors.ClientClosed):
+        await twin.call(stream, "result")
+    assert body.closed
+    with pytest.raises(errors.ClientClosed):
+        await twin.call(client, "plan", "draw a flamingo")
+    with pytest.raises(errors.ClientClosed):
+        await twin.call(client.draw(PLAN), "result")
+
+
 async def test_leaving_hangs_up(twin: Twin) -> None:
     body = Body(*framed(wired(drawing_events())))
     client = connect(twin, stream_of(body))
