@@ -106,22 +106,37 @@ def as_stroke(value: object, noun: str) -> Stroke:
         return array.astype(np.float32, copy=False)
 
 
-def _check_size(drawing: Drawing, max_strokes: int, max_points: int, noun: str) -> None:
-    count = len(drawing.strokes)
-    if count == 0:
-        raise EmptyDrawing(f"the {noun} has no strokes; send at least one")
-    if count > max_strokes:
+def check_counts(
+    strokes: int, points: Iterable[int], *, max_strokes: int, max_points: int, noun: str
+) -> None:
+    """Refuse what is too large; ``points`` are those of each stroke, not asked for too many.
+
+    Raises:
+        TooManyStrokes, TooManyPoints.
+    """
+    if strokes > max_strokes:
         raise TooManyStrokes(
-            f"the {noun} has {count} strokes, the limit is {max_strokes}; send fewer"
+            f"the {noun} has {strokes} strokes, the limit is {max_strokes}; send fewer"
         )
-    points = drawing.points
-    if points == 1:
-        raise SinglePoint(f"the {noun} is one single point; send at least two points")
-    if points > max_points:
+    if (count := sum(points)) > max_points:
         raise TooManyPoints(
-            f"the {noun} has {points} points, the limit is {max_points}; simplify its strokes "
+            f"the {noun} has {count} points, the limit is {max_points}; simplify its strokes "
             "(hitree.quickdraw.simplify)"
         )
+
+
+def _check_size(drawing: Drawing, max_strokes: int, max_points: int, noun: str) -> None:
+    if not drawing.strokes:
+        raise EmptyDrawing(f"the {noun} has no strokes; send at least one")
+    check_counts(
+        len(drawing.strokes),
+        map(len, drawing.strokes),
+        max_strokes=max_strokes,
+        max_points=max_points,
+        noun=noun,
+    )
+    if drawing.points == 1:
+        raise SinglePoint(f"the {noun} is one single point; send at least two points")
 
 
 def bounds(strokes: Sequence[Stroke]) -> tuple[float, float, float, float]:

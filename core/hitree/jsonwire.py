@@ -9,9 +9,10 @@ of the dataclasses in `hitree.events`.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, MutableMapping, MutableSequence
+from collections.abc import Mapping, MutableMapping, MutableSequence, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import chain
 from typing import (  # Any: JSON, and fields known only at run time
     TYPE_CHECKING,
     Any,
@@ -236,12 +237,22 @@ class _Reader:
 def _fill_points(message: Any, value: object, path: str) -> None:
     """Set xs and ys of a `Stroke` or `Points` message from [x, y] pairs in units."""
     noun = path or "the stroke"
-    stroke = as_stroke(value, noun)
-    if any(isinstance(number, bool) for pair in cast("Any", value) for number in pair):
-        raise InvalidDrawing(f"{noun} is not made of numbers; send a list of [x, y] pairs")
-    steps = to_grid(stroke, noun)
+    numbers = np.array(_numbers(value, noun))
+    steps = to_grid(as_stroke(numbers.reshape(-1, 2), noun), noun)
     message.xs.extend(steps[:, 0].tolist())
     message.ys.extend(steps[:, 1].tolist())
+
+
+def _numbers(value: object, noun: str) -> list[float]:
+    """The numbers of [x, y] pairs; what is none never gets into an array: text makes huge ones."""
+    listed = isinstance(value, list | tuple) and set(map(type, value)) <= {list, tuple}
+    pairs = cast("Sequence[Sequence[Any]]", value) if listed else None
+    if pairs is None or not set(map(len, pairs)) <= {2}:
+        raise InvalidDrawing(f"{noun} is not (N, 2) numbers; send a list of [x, y] pairs")
+    numbers = list(chain.from_iterable(pairs))
+    if not set(map(type, numbers)) <= {int, float}:  # a bool is an int, and so not told by class
+        raise InvalidDrawing(f"{noun} is not made of numbers; send a list of [x, y] pairs")
+    return numbers
 
 
 def _fill_map(
@@ -314,7 +325,9 @@ def _text(value: object, field: FieldDescriptor, path: str) -> str:  # noqa: ARG
 def _word(value: object, field: FieldDescriptor, path: str) -> int:
     words = _enum_words(cast("EnumDescriptor", field.enum_type))
     numbers = {word: number for number, word in words.items()}
-    if not isinstance(value, str) or value not in numbers:
+    if not isinstance(value, str):
+        raise _wrong(path, f"one of {', '.join(numbers)}", value)
+    if value not in numbers:
         raise InvalidInput(
             f"{path} is {value!r}; expected one of {', '.join(numbers)}", details={"field": path}
         )

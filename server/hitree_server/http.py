@@ -27,6 +27,7 @@ from hitree.errors import HiTreeError, InternalError, InvalidInput
 from hitree.v1 import hitree_pb2 as pb
 from hitree_server import inference, openapi, openapi_inference
 from hitree_server.calls import observed
+from hitree_server.counts import check_json
 from hitree_server.incoming import (
     AUTHORIZATION,
     RETRY_AFTER,
@@ -223,7 +224,8 @@ async def _message(request: Request, message_class: type[_M]) -> _M:
     """The request's body as a message; a GET has its query instead.
 
     Raises:
-        InvalidInput: the body is too long or no JSON; and what `hitree.codec.from_json` raises.
+        InvalidInput: the body is too long or no JSON; and what `hitree.codec.from_json` and
+            `hitree_server.counts.check_json` raise.
     """
     if request.method == "GET":
         return from_json(query_of(request), message_class)
@@ -232,6 +234,7 @@ async def _message(request: Request, message_class: type[_M]) -> _M:
         value = json.loads(body)
     except (ValueError, RecursionError) as exc:
         raise InvalidInput(f"the body is no JSON ({exc}); send an object") from exc
+    check_json(value, message_class)
     return from_json(value, message_class)
 
 

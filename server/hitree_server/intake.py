@@ -1,4 +1,7 @@
-"""Requests checked at the door: messages in, typed and legal values out."""
+"""Requests checked at the door: messages in, typed and legal values out.
+
+How much they hold has been checked before, see `hitree_server.counts`.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,8 @@ import secrets
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from hitree.codec import drawing_from_wire, plan_from_wire
-from hitree.drawing import Drawing
-from hitree.errors import InvalidInput, InvalidPlan, Unimplemented, UnknownBundle
+from hitree.errors import InvalidInput, Unimplemented, UnknownBundle
 from hitree.limits import LIMITS
 from hitree.parse import PARSER
 from hitree.text import check_text
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from google.protobuf.message import Message
 
+    from hitree.drawing import Drawing
     from hitree_server.backend import Backend
 
 MAX_TEMPERATURE = 2.0
@@ -41,9 +42,6 @@ _PRIORITIES = {
     pb.PRIORITY_NORMAL: 0,
     pb.PRIORITY_HIGH: 1,
 }
-
-
-_DOT = (np.zeros((1, 2), np.float32),)
 
 
 @dataclass(frozen=True)
@@ -188,10 +186,6 @@ def _ask(prompt: str, seed: int | None, options: pb.PlanOptions) -> PlanAsk:
 
 def _plan(message: pb.Plan) -> Plan:
     """A plan to draw: every text is checked, spans of an earlier drawing are dropped."""
-    if len(message.nodes) > LIMITS.plan_nodes:
-        raise InvalidPlan(
-            f"a plan has 1 to {LIMITS.plan_nodes} nodes, this one {len(message.nodes)}"
-        )
     check_tag(message.prompt, "plan's prompt")
     plan = plan_from_wire(message)
     nodes = [
@@ -223,10 +217,7 @@ def _canvas(message: pb.Drawing) -> Drawing | None:
 
 
 def _drawing(message: pb.Drawing, noun: str, strokes: int, points: int) -> Drawing:
-    count = len(message.strokes)
-    # Millions of strokes fit a message: what is too many is refused before arrays are made of it.
-    given = Drawing(_DOT * count) if count > strokes else drawing_from_wire(message)
-    return given.check(max_strokes=strokes, max_points=points, noun=noun)
+    return drawing_from_wire(message).check(max_strokes=strokes, max_points=points, noun=noun)
 
 
 def _temperature(value: float) -> float:

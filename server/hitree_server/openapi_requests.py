@@ -1,7 +1,7 @@
 """What the OpenAPI document tells of requests beyond their fields' types: limits, examples.
 
-The limits are checked in `hitree_server.intake`, `planner` and `annotator`; what JSON Schema has
-no words for is left out here.
+The limits are checked in `hitree_server.counts`, `intake`, `planner` and `annotator`; what JSON
+Schema has no words for is left out here.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ import numpy as np
 
 from hitree.codec import drawing_from_wire
 from hitree.drawing import Drawing
-from hitree.errors import InvalidInput, TooManyStrokes
+from hitree.errors import InvalidInput
 from hitree.limits import LIMITS
 from hitree.stroke5 import to_rows
 from hitree.v1 import hitree_pb2 as pb
@@ -50,8 +50,6 @@ def held(message: pb.Resume, plan: Plan | None, canvas: Drawing | None) -> Held 
         return Held(points, strokes, message.candidate, NO_ROWS, NO_ENDS) if points else None
     if plan is None:
         raise InvalidInput("resume with strokes needs their plan; send that of the plan event")
-    if len(message.strokes) > LIMITS.max_points:
-        raise TooManyStrokes(f"resume has more strokes than the {LIMITS.max_points} points allowed")
     drawing = drawing_from_wire(pb.Drawing(strokes=message.strokes)).check(
         max_points=LIMITS.max_points, noun="resumed drawing"
     )

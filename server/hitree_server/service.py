@@ -26,6 +26,7 @@ from hitree_server import intake
 from hitree_server.access import Access
 from hitree_server.annotator import ScoreItem
 from hitree_server.calls import internal_error
+from hitree_server.counts import check_message
 from hitree_server.drawing import Job, draw
 from hitree_server.niceness import ENGINE
 from hitree_server.raw import Inferred
@@ -128,6 +129,7 @@ class Service:
         """Run a call on the bundle that it chooses; refuse it where the service does not serve."""
         backends = self._welcoming()
         intake.check_size(request)
+        check_message(request)
         with self._counted(intake.chosen(request.bundle, backends)) as backend:
             yield backend
 

@@ -208,6 +208,9 @@ def test_numbers_that_are_not_finite(number):
         (["abc"], errors.InvalidDrawing),
         ([{"xs": [1], "ys": [2]}], errors.InvalidDrawing),
         ([None], errors.InvalidDrawing),
+        ([[[1, 2], None]], errors.InvalidDrawing),
+        ([[[[1], [2]]]], errors.InvalidDrawing),
+        ([[["x" * 1_000_000, 1]] + [[1, 1]] * 1_000_000], errors.InvalidDrawing),
     ],
 )
 def test_strokes_that_are_none(strokes, error):
@@ -255,6 +258,11 @@ def test_wrong_types_are_refused(body, error):
     with pytest.raises(error) as caught:
         from_json(body, pb.DrawRequest)
     assert type(caught.value) is error
+
+
+def test_a_long_list_is_not_quoted():
+    with pytest.raises(errors.InvalidInput, match="priority is of type list; send one of"):
+        from_json({"priority": [{}] * 1000}, pb.DrawRequest)
 
 
 @pytest.mark.parametrize("details", [[], {"a": 1}, {1: "a"}])

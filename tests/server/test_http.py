@@ -14,7 +14,7 @@ from fakes import settle
 from hitree.errors import BY_REASON
 from hitree.limits import LIMITS
 from hitree.v1 import hitree_pb2 as pb
-from hitree_server import openapi, openapi_inference, openapi_requests
+from hitree_server import http, openapi, openapi_inference, openapi_requests
 from hitree_server.http import OPERATIONS, error_response
 from server.conftest import settings_of
 
@@ -103,6 +103,24 @@ async def test_bodies_are_refused(
 async def test_drawings_are_refused(shared_server: Serving, strokes: str, reason: str) -> None:
     body = f'{{"drawing": {{"strokes": {strokes}}}}}'
     response = await shared_server.http.post("/v1/annotate", content=body)
+    assert (response.status_code, response.json()["error"]["reason"]) == (400, reason)
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize(
+    ("path", "body", "reason"),
+    [
+        ("annotate", {"drawing": {"strokes": [[[1, 1]]] * 513}}, "TOO_MANY_STROKES"),
+        ("score", {"items": [{}] * 65}, "INVALID_INPUT"),
+        ("draw", {"plan": {"nodes": [{}] * 65}}, "INVALID_PLAN"),
+        ("draw", {"prompt": "a cat", "resume": {"nodes": [0] * 2001}}, "INVALID_INPUT"),
+    ],
+)
+async def test_too_much_is_refused_before_a_message_is_made_of_it(
+    shared_server: Serving, monkeypatch: pytest.MonkeyPatch, path: str, body: Any, reason: str
+) -> None:
+    monkeypatch.setattr(http, "from_json", None)
+    response = await shared_server.http.post(f"/v1/{path}", json=body)
     assert (response.status_code, response.json()["error"]["reason"]) == (400, reason)
 
 

@@ -18,6 +18,7 @@ from hitree.errors import (
     EmptyPrompt,
     InvalidInput,
     Overloaded,
+    TooManyStrokes,
     Unavailable,
     Unimplemented,
     UnknownBundle,
@@ -400,6 +401,19 @@ async def test_broken_device_is_an_error_event_and_serving_goes_on(
     fakes.device.broken = False
     told = await drawn(service, pb.DrawRequest(prompt="draw a cat"))
     assert told[-1].kind == "finished"
+
+
+async def test_too_much_is_refused_before_anything_is_made_of_it(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("drawing", "draw_ask"):
+        monkeypatch.setattr(intake, name, None)
+    many = pb.ScoreRequest(items=[pb.ScoreItem()] * (LIMITS.plan_nodes + 1))
+    with pytest.raises(InvalidInput, match="65 items"):
+        await service.score(many, CALL)
+    strokes = [pb.Stroke(xs=[1], ys=[1])] * (LIMITS.max_points + 1)
+    with pytest.raises(TooManyStrokes, match="2001"):
+        await drawn(service, pb.DrawRequest(resume=pb.Resume(strokes=strokes)))
 
 
 async def test_redraw_and_session_are_not_built(service: Service) -> None:
