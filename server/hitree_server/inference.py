@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import json
 from functools import partial
-from typing import TYPE_CHECKING, Any  # Any: JSON
+from itertools import chain
+from typing import TYPE_CHECKING, Annotated, Any  # Any: JSON
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationError
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 
@@ -20,7 +21,7 @@ from hitree.errors import HiTreeError, InvalidInput, Unavailable
 from hitree.limits import LIMITS
 from hitree_server.calls import Call, observed
 from hitree_server.incoming import admitted, body_of, call_of, error_headers
-from hitree_server.raw import PLATFORM, check_names, tensor
+from hitree_server.raw import PLATFORM, RANK, check_names, tensor
 from hitree_server.version import VERSION
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 PREFIX = "/v2"
 JSON_LENGTH = "inference-header-content-length"
 EXTENSIONS = ("binary_tensor_data",)
+TENSORS = 256  # of a request; no graph has as many
 
 
 class _Strict(BaseModel):
@@ -58,7 +60,7 @@ class InferInput(_Strict):
 
     name: str
     datatype: str
-    shape: list[int]
+    shape: Annotated[list[int], Field(max_length=RANK), FailFast()]
     data: list[Any] | None = None  # nested or flat
     parameters: InferParameters = InferParameters()
 
@@ -74,8 +76,8 @@ class InferRequest(_Strict):
     """The JSON of an inference request."""
 
     id: str = Field("", max_length=LIMITS.text_characters)  # comes back
-    inputs: list[InferInput]
-    outputs: list[InferOutput] = []
+    inputs: Annotated[list[InferInput], Field(max_length=TENSORS), FailFast()]
+    outputs: Annotated[list[InferOutput], Field(max_length=TENSORS), FailFast()] = []
     parameters: InferParameters = InferParameters()
 
 
@@ -210,8 +212,10 @@ def _tensors(ask: InferRequest, rest: bytes) -> dict[str, Array]:
 def _flat(one: InferInput) -> list[Any]:
     """A tensor's elements; JSON may nest them."""
     flat: list[Any] = one.data or []
-    while flat and all(isinstance(part, list) for part in flat):
-        flat = [element for part in flat for element in part]
+    for _ in range(RANK):  # what is nested deeper is no number, and refused as such
+        if set(map(type, flat)) != {list}:
+            break
+        flat = list(chain.from_iterable(flat))
     return flat
 
 

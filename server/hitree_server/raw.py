@@ -176,6 +176,9 @@ def tensor(name: str, datatype: str, shape: Sequence[int], data: bytes | Sequenc
 def _flat(name: str, datatype: str, data: Sequence[Any]) -> Array:
     """Numbers as an array; text, flags and cut fractions are not taken for numbers."""
     try:
+        # By their types first: numpy would make every element as large as the longest text.
+        if not set(map(type, data)) <= {int, float}:
+            raise TypeError("its elements are not all numbers")
         if (found := np.array(data)).dtype.kind not in _KINDS[datatype]:
             raise TypeError(f"numpy takes its elements for {found.dtype}")
         with np.errstate(over="ignore"):  # beyond FP32 is infinite, as it is in bytes

@@ -199,6 +199,25 @@ async def test_wrong_bodies_are_refused_in_the_protocols_words(
     assert isinstance(reply.json()["error"], str)
 
 
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"inputs": [{}] * 1000}, "inputs.0.name"),
+        ({"inputs": [body()["inputs"][0]] * 257}, "inputs: List should have at most 256"),
+        ({"outputs": [{}] * 1000}, "outputs.0.name"),
+        ({"outputs": [{"name": "y"}] * 257}, "outputs: List should have at most 256"),
+        ({"inputs": [{**body()["inputs"][0], "shape": [1] * 9}]}, "shape: List should have"),
+    ],
+)
+async def test_too_much_is_refused_at_its_first_fault(
+    shared_server: Serving, changes: dict[str, Any], says: str
+) -> None:
+    reply = await shared_server.http.post("/v2/models/doubling/infer", json=body(**changes))
+    assert reply.status_code == 400
+    assert says in reply.json()["error"]
+    assert ".1." not in reply.json()["error"]
+
+
 async def test_unknown_models_and_versions_are_not_found(shared_server: Serving) -> None:
     for path in ("tripling", "doubling/versions/9"):
         for end in ("", "/ready"):
@@ -248,6 +267,7 @@ async def test_a_request_is_no_longer_than_messages_may_be(shared_server: Servin
         ([0, 2**62, 40], b""),
         ([2], b"1234"),
         ([1], [""]),
+        ([1_000_000], ["x" * 1_000_000] + [1] * 999_999),  # as an array it would fill the memory
     ],
 )
 async def test_shapes_that_cannot_be_are_refused(shape: list[int], data: Any) -> None:
