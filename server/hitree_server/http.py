@@ -26,7 +26,6 @@ from hitree.codec import error_to_wire, from_json, to_json, ungrouped
 from hitree.errors import HiTreeError, InternalError, InvalidInput
 from hitree.v1 import hitree_pb2 as pb
 from hitree_server import inference, openapi, openapi_inference
-from hitree_server.calls import observed
 from hitree_server.counts import check_json
 from hitree_server.incoming import (
     AUTHORIZATION,
@@ -36,6 +35,7 @@ from hitree_server.incoming import (
     call_of,
     error_headers,
     query_of,
+    told_of,
     unless_left,
 )
 from hitree_server.metrics import CONTENT_TYPE
@@ -191,8 +191,8 @@ def _unary(operation: Operation, service: Service) -> Handler:
 
     async def handle(request: Request) -> Response:
         call = call_of(request)
-        with observed(operation.name, call, service.metrics), admitted(request, service):
-            message = await _message(request, operation.request)
+        with admitted(operation.name, request, call, service):
+            message = await _message(request, operation.request, call, service)
             reply = await unless_left(request, answer(message, call))
         return JSONResponse(to_json(reply), headers={REQUEST_ID: call.request_id})
 
@@ -212,15 +212,15 @@ def _streaming(operation: Operation, service: Service) -> Handler:
 async def _chunks(
     operation: Operation, request: Request, call: Call, service: Service
 ) -> AsyncGenerator[bytes]:
-    with observed(operation.name, call, service.metrics), admitted(request, service):
-        message = await _message(request, operation.request)
+    with admitted(operation.name, request, call, service):
+        message = await _message(request, operation.request, call, service)
         place = Place.of(message, request.headers.get(LAST_EVENT_ID))
         async with aclosing(service.streams[operation.name](message, call)) as groups:
             async for group in groups:
                 yield b"".join(framed(event, place.after(event)) for event in ungrouped(group))
 
 
-async def _message(request: Request, message_class: type[_M]) -> _M:
+async def _message(request: Request, message_class: type[_M], call: Call, service: Service) -> _M:
     """The request's body as a message; a GET has its query instead.
 
     Raises:
@@ -229,7 +229,7 @@ async def _message(request: Request, message_class: type[_M]) -> _M:
     """
     if request.method == "GET":
         return from_json(query_of(request), message_class)
-    body = await body_of(request)
+    body = await body_of(request, call, service)
     try:
         value = json.loads(body)
     except (ValueError, RecursionError) as exc:
@@ -251,7 +251,7 @@ async def _refuse(request: Request, exc: Exception) -> Response:
     """Whatever went wrong; what is no `HiTreeError` is logged by the framework."""
     known = exc if isinstance(exc, HiTreeError) else InternalError("the service failed")
     response = error_response(known)
-    response.headers[REQUEST_ID] = getattr(request.state, "request_id", "")
+    response.headers.update(told_of(request))
     return response
 
 

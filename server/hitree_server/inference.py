@@ -19,8 +19,7 @@ from starlette.routing import Mount, Route
 
 from hitree.errors import HiTreeError, InvalidInput, Unavailable
 from hitree.limits import LIMITS
-from hitree_server.calls import Call, observed
-from hitree_server.incoming import admitted, body_of, call_of, error_headers
+from hitree_server.incoming import admitted, body_of, call_of, error_headers, told_of
 from hitree_server.raw import PLATFORM, RANK, check_names, tensor
 from hitree_server.version import VERSION
 
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.routing import BaseRoute
 
+    from hitree_server.calls import Call
     from hitree_server.raw import Array, RawModel, TensorInfo
     from hitree_server.service import Service
 
@@ -105,7 +105,8 @@ def _answering(handle: Handler) -> Handler:
         try:
             return await handle(request)
         except HiTreeError as exc:
-            return JSONResponse({"error": exc.message}, exc.http_status, error_headers(exc))
+            headers = error_headers(exc) | told_of(request)
+            return JSONResponse({"error": exc.message}, exc.http_status, headers)
 
     return answer
 
@@ -150,8 +151,9 @@ class _Door:
     async def infer(self, request: Request) -> Response:
         """Run a model."""
         call = call_of(request)
-        with observed("ModelInfer", call, self._service.metrics), admitted(request, self._service):
-            ask, rest = _parsed(await body_of(request), request.headers.get(JSON_LENGTH))
+        with admitted("ModelInfer", request, call, self._service):
+            body = await body_of(request, call, self._service)
+            ask, rest = _parsed(body, request.headers.get(JSON_LENGTH))
             return await self._infer(request, ask, rest, call)
 
     async def _infer(

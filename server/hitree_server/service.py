@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import replace
 from functools import partial
 from hashlib import sha256
@@ -75,6 +75,7 @@ class Service:
         self._closed = False
         self._running: Counter[Backend] = Counter()  # calls, by what they are answered from
         self._ended = asyncio.Event()  # set whenever a call ends
+        self._arrivals: set[asyncio.Timeout] = set()  # of requests that are not whole yet
 
     # ---- life --------------------------------------------------------------------------------
 
@@ -82,6 +83,11 @@ class Service:
     def ready(self) -> bool:
         """Whether calls are welcome."""
         return bool(self._backends) and not self._closed
+
+    @property
+    def awaited(self) -> int:
+        """How many requests are not whole yet."""
+        return len(self._arrivals)
 
     @property
     def unary(self) -> dict[str, Unary]:
@@ -109,8 +115,11 @@ class Service:
         self.metrics.watch({one.manifest.label: one.engine.stats for one in backends})
 
     def close(self) -> None:
-        """Refuse new calls; those that run go on."""
+        """Refuse new calls, and those that are still arriving; those that run go on."""
         self._closed = True
+        for arrival in self._arrivals:
+            if not arrival.expired():
+                arrival.reschedule(0.0)
 
     async def idle(self, backend: Backend | None = None) -> None:
         """Return when no call runs, or none on ``backend``."""
@@ -123,6 +132,26 @@ class Service:
         self.close()
         self._workers.close()
         self._brief.close()
+
+    @asynccontextmanager
+    async def arriving(self, seconds: float) -> AsyncGenerator[None]:
+        """Wait for a request to arrive, for ``seconds`` at most, or until the service closes.
+
+        Raises:
+            TimeoutError: it took longer.
+            Unavailable: the service does not answer, or no more.
+        """
+        self._welcoming()
+        try:
+            async with asyncio.timeout(seconds) as arrival:
+                self._arrivals.add(arrival)
+                try:
+                    yield
+                finally:
+                    self._arrivals.discard(arrival)
+        except TimeoutError:
+            self._welcoming()
+            raise
 
     @contextmanager
     def _admitted(self, request: Choosing) -> Iterator[Backend]:
