@@ -221,13 +221,13 @@ async def _chunks(
 
 
 async def _message(request: Request, message_class: type[_M], call: Call, service: Service) -> _M:
-    """The request's body as a message; a GET has its query instead.
+    """The request's body as a message; a GET, or a HEAD, has its query instead.
 
     Raises:
         InvalidInput: the body is too long or no JSON; and what `hitree.codec.from_json` and
             `hitree_server.counts.check_json` raise.
     """
-    if request.method == "GET":
+    if request.method in ("GET", "HEAD"):
         return from_json(query_of(request), message_class)
     body = await body_of(request, call, service)
     try:

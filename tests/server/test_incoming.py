@@ -1,4 +1,4 @@
-"""Requests as they come: timeouts that cannot be read and bodies that do not come."""
+"""Requests as they come: timeouts that cannot be read, bodies that do not come, GET's twin HEAD."""
 
 from __future__ import annotations
 
@@ -114,3 +114,10 @@ async def test_stopping_refuses_what_has_not_arrived(
     assert status.startswith(b"HTTP/1.1 503")
     assert json.loads(body)["error"]["reason"] == "UNAVAILABLE"
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+@pytest.mark.parametrize("path", ["/v1/model", "/v1/subjects", "/v1/subjects?bundle.name=no"])
+async def test_head_is_get_without_a_body(server: Serving, path: str) -> None:
+    head, whole = await server.http.head(path), await server.http.get(path)
+    assert (head.status_code, head.content) == (whole.status_code, b"")
+    assert head.headers["content-length"] == whole.headers["content-length"]
