@@ -1,9 +1,10 @@
 """Settings of the server: the only reader of the environment in this room.
 
-An argument beats the environment (``HITREE_…``), which beats the default. Arguments that do not
-exist are refused; variables that do not exist are left alone, since ``HITREE_URL`` belongs to the
-SDK and Kubernetes adds ``HITREE_…`` variables of its own to every pod beside a service "hitree"
-(one is ``HITREE_PORT``, which is why the gRPC port is ``HITREE_GRPC_PORT``).
+An argument beats the environment (``HITREE_…``), which beats the default; empty variables count as
+unset. Arguments that do not exist are refused; variables that do not exist are left alone, since
+``HITREE_URL`` belongs to the SDK and Kubernetes adds ``HITREE_…`` variables of its own to every pod
+beside a service "hitree" (one is ``HITREE_PORT``, which is why the gRPC port is
+``HITREE_GRPC_PORT``).
 """
 
 from __future__ import annotations
@@ -18,13 +19,17 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from hitree.errors import InvalidInput, MissingPackage
 
+MOST_ROWS = 4096  # of a running batch
+
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 
 class Settings(BaseSettings):
     """What one serving process runs with."""
 
-    model_config = SettingsConfigDict(env_prefix="HITREE_", extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="HITREE_", env_ignore_empty=True, extra="forbid", frozen=True
+    )
 
     bundle: Path | None = None  # folder of the bundle; None: the installed hitree-bundle
     more_bundles: Annotated[tuple[Path, ...], NoDecode] = ()  # folders of others, served beside it
@@ -36,7 +41,7 @@ class Settings(BaseSettings):
     threads: int = Field(1, ge=0, le=256)  # of one model call or step; 0: the runtime chooses
     model_workers: int = Field(2, ge=1, le=64)  # model calls (plan, annotate, …) at a time
     model_queue: int = Field(64, ge=1)  # model calls that may wait
-    max_rows: int = Field(64, ge=1, le=4096)  # rows of the running batch
+    max_rows: int = Field(64, ge=1, le=MOST_ROWS)  # rows of the running batch
     queue_limit: int = Field(256, ge=1)  # drawings that may wait
     longest_wait: float = Field(1, ge=0)  # seconds that a drawing may be expected to wait
     drain_seconds: float = Field(30, ge=0)  # how long running drawings may go on after SIGTERM

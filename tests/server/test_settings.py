@@ -41,6 +41,12 @@ def test_foreign_variables_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> No
     Settings.of()
 
 
+def test_empty_variables_count_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in Settings.model_fields:
+        monkeypatch.setenv(f"HITREE_{name.upper()}", "")
+    assert Settings.of() == Settings.model_construct()
+
+
 def test_named_bundle_is_taken() -> None:
     assert bundle_path(Settings.of(bundle="some/where")) == Path("some/where")
 
