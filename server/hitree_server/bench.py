@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hitree import bundle as bundles
+from hitree.errors import InvalidInput
 from hitree_server.app import settle
 from hitree_server.backend import open_decoder
 from hitree_server.drawing import LEAF_POINTS, TEMPERATURE
@@ -29,7 +30,7 @@ from hitree_server.engine.slots import Slots
 from hitree_server.instruction import with_article
 from hitree_server.models import Models
 from hitree_server.planner import Planner
-from hitree_server.settings import Settings, bundle_path
+from hitree_server.settings import MOST_ROWS, Settings, bundle_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -58,6 +59,8 @@ def bench(
         HiTreeError: a setting is wrong, or the bundle cannot be served.
     """
     settings = Settings.of(bundle=bundle, provider=provider, precision=precision)
+    if not all(1 <= size <= MOST_ROWS for size in rows):
+        raise InvalidInput(f"rows are {', '.join(map(str, rows))}; give each from 1 to {MOST_ROWS}")
     found = bundles.load(bundle_path(settings))
     graph = found.manifest.decoder
     models = Models.load(found, settings.threads)

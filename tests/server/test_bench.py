@@ -46,6 +46,15 @@ def test_an_unknown_provider_is_refused(monkeypatch: pytest.MonkeyPatch) -> None
     assert "provider" in result.stderr
 
 
+def test_more_rows_than_a_batch_may_have_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    from hitree_server.bench import bench
+
+    monkeypatch.setattr(cli, "entry_points", lambda **_: [Known(bench)])
+    result = CliRunner().invoke(cli.app, ["bench", "--rows", "1,9999999"])
+    assert result.exit_code == 1
+    assert result.stderr == "error: INVALID_INPUT: rows are 1, 9999999; give each from 1 to 4096\n"
+
+
 class Known:
     """An entry point that is loaded already."""
 
