@@ -7,10 +7,11 @@ usage exit code 2. Where the service is, is told by HITREE_URL (see `hitree_sdk.
 from __future__ import annotations
 
 import json
+import os
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
-from importlib.metadata import entry_points
+from importlib.metadata import entry_points, version
 from pathlib import Path  # noqa: TC003  # typer reads the annotations
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -27,11 +28,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from hitree.tree import Plan
+    from hitree_sdk._info import ModelInfo
 
 SERVE_GROUP = "hitree.serve"
 
 app = typer.Typer(
-    help="Plan sketches as instruction trees and draw them stroke by stroke.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -49,6 +50,25 @@ Nearest = Annotated[
 ]
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        with _reported():
+            print(f"hitree {version('hitree')}")
+        raise typer.Exit
+
+
+@app.callback()
+def begin(
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", is_eager=True, callback=_print_version, help="Tell the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Plan sketches as instruction trees and draw them stroke by stroke."""
+
+
 @app.command()
 def plan(
     prompt: Prompt,
@@ -60,11 +80,11 @@ def plan(
     """Write the plan for a prompt: the tree of instructions."""
     with _reported(), Client(bundle=bundle) as client:
         made = client.plan(prompt, seed=seed, nearest_subject=nearest)
-    if as_json:
-        _print_json(_plan_json(made))
-    else:
-        console().print(f"{made.subject} (confidence {made.confidence:.2f})")
-        print(made)
+        if as_json:
+            _print_json(_plan_json(made))
+        else:
+            console().print(f"{made.subject} (confidence {made.confidence:.2f})")
+            print(made)
 
 
 @app.command()
@@ -98,10 +118,10 @@ def draw(
         sketch = stream.result()
         if output is not None:
             sketch.save(output, by_leaf=by_leaf)
-    if as_json:
-        _print_json(_sketch_json(sketch, output))
-    else:
-        print(output)
+        if as_json:
+            _print_json(_sketch_json(sketch, output))
+        else:
+            print(output)
 
 
 @app.command()
@@ -178,16 +198,10 @@ def model(bundle: Bundle = None, as_json: AsJson = False) -> None:
     """Tell what is served: bundle, models, providers, engine, limits."""
     with _reported(), Client(bundle=bundle) as client:
         info = client.model_info()
-    if as_json:
-        _print_json(asdict(info))
-        return
-    print(f"bundle    {info.bundle} {info.version} ({info.created}, git {info.git_sha[:12]})")
-    print(f"served    {', '.join(info.bundles)}")
-    engine = info.engine
-    print(f"engine    {engine.provider}, {engine.precision}, {engine.max_rows} rows")
-    print(f"models    {', '.join(entry.name for entry in info.models)}")
-    for name, value in sorted(info.metrics.items()):
-        print(f"{name:<40} {value:.4f}")
+        if as_json:
+            _print_json(asdict(info))
+        else:
+            _print_info(info)
 
 
 def main() -> None:
@@ -212,13 +226,21 @@ def _reported() -> Iterator[None]:
     """Turn errors into one line and exit code 1."""
     try:
         yield
+        sys.stdout.flush()
     except HiTreeError as exc:
         _print_error(exc)
         raise typer.Exit(1) from exc
     except BrokenPipeError:
         raise  # the reader of our output has left: click ends quietly
     except OSError as exc:
-        _fail(f"{exc.filename or 'file'}: {exc.strerror or exc}", exc)
+        _drop_output()
+        _fail(f"{exc.filename or 'output'}: {exc.strerror or exc}", exc)
+
+
+def _drop_output() -> None:
+    """Forget what could not be written to stdout, which Python tries once more at its end."""
+    with suppress(OSError), open(os.devnull, "wb") as nowhere:  # an OSError: it is no file
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 def _fail(text: str, exc: Exception) -> NoReturn:
@@ -252,6 +274,16 @@ def _print_tree(tree: Plan, key_id: str, as_json: bool) -> None:
         _print_json({"key_id": key_id, "nodes": _plan_json(tree)["nodes"]})
     else:
         print(f"{key_id or 'drawing'}: {tree.subject}\n{tree}")
+
+
+def _print_info(info: ModelInfo) -> None:
+    print(f"bundle    {info.bundle} {info.version} ({info.created}, git {info.git_sha[:12]})")
+    print(f"served    {', '.join(info.bundles)}")
+    engine = info.engine
+    print(f"engine    {engine.provider}, {engine.precision}, {engine.max_rows} rows")
+    print(f"models    {', '.join(entry.name for entry in info.models)}")
+    for name, value in sorted(info.metrics.items()):
+        print(f"{name:<40} {value:.4f}")
 
 
 def _plan_json(made: Plan) -> dict[str, Any]:

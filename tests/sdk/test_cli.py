@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import subprocess
+import sys
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -220,6 +224,43 @@ def test_model(script: Script, run: Run) -> None:
     assert "b 1.2" in told
     assert "b@1.2, c@3" in told
     assert json.loads(run("model", "--json").stdout)["metrics"] == {"decoder.nll": 0.5}
+
+
+def test_the_version(run: Run) -> None:
+    assert run("--version").stdout == f"hitree {metadata.version('hitree')}\n"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+@pytest.mark.parametrize(
+    "command", ["--version", "model", "model --json", "plan cat", "draw --json cat"]
+)
+def test_output_that_cannot_be_written_is_one_line(command: str) -> None:
+    code = (
+        "import sys; from sdk.test_cli import answering; from hitree_sdk import cli;"
+        f"cli.Client = answering({command!r}); sys.argv[1:] = {command.split()}; cli.main()"
+    )
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(
+            [sys.executable, "-c", code],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONUNBUFFERED": ""},
+            check=False,
+        )
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines()[-1] == "error: output: No space left on device"
+    assert "Traceback" not in ended.stderr
+
+
+def answering(command: str) -> Callable[..., Client]:
+    """Makes clients of a service that answers ``command``."""
+    answers = {
+        "plan": pb.PlanResponse(plan=codec.plan_to_wire(PLAN)),
+        "draw": wired(drawing_events()),
+    }
+    script = Script([answers.get(command.split()[0], pb.ModelInfoResponse())])
+    return lambda **_: Client("embedded", transport=FakeTransport(script))
 
 
 def test_commands_ask_for_a_bundle(script: Script, run: Run, drawings: Path) -> None:
