@@ -94,6 +94,17 @@ OPERATIONS = (
     ),
 )  # fmt: skip
 
+# Headers that pages elsewhere may send.
+HEEDED = (
+    AUTHORIZATION,
+    "content-type",
+    "traceparent",
+    REQUEST_ID,
+    TIMEOUT,
+    LAST_EVENT_ID,
+    inference.JSON_LENGTH,
+)
+
 
 def door(app: App) -> Any:
     """The BentoML service around ``app``: it starts and stops with the service's own life.
@@ -169,8 +180,8 @@ def endpoints(service: Service, origins: Sequence[str] = ()) -> Starlette:
                 CORSMiddleware,
                 allow_origins=origins,
                 allow_methods=["GET", "POST"],
-                allow_headers=[AUTHORIZATION, "content-type", REQUEST_ID, TIMEOUT, LAST_EVENT_ID],
-                expose_headers=[REQUEST_ID, RETRY_AFTER],
+                allow_headers=HEEDED,
+                expose_headers=[REQUEST_ID, RETRY_AFTER, inference.JSON_LENGTH],
             )
         ]
         if origins

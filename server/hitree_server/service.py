@@ -85,11 +85,6 @@ class Service:
         return bool(self._backends) and not self._closed
 
     @property
-    def awaited(self) -> int:
-        """How many requests are not whole yet."""
-        return len(self._arrivals)
-
-    @property
     def unary(self) -> dict[str, Unary]:
         """The methods with one reply, by the names of their RPCs."""
         return {

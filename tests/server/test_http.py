@@ -15,7 +15,7 @@ from hitree.errors import BY_REASON
 from hitree.limits import LIMITS
 from hitree.v1 import hitree_pb2 as pb
 from hitree_server import http, openapi, openapi_inference, openapi_requests
-from hitree_server.http import OPERATIONS, error_response
+from hitree_server.http import HEEDED, OPERATIONS, error_response
 from server.conftest import settings_of
 
 if TYPE_CHECKING:
@@ -385,8 +385,9 @@ async def test_pages_of_other_origins_may_call_where_a_setting_says_so(
     async with new_server(fakes, settings_of(cors_origins=f"{mine}, http://b")) as server:
         for origin, allowed in ((mine, mine), (other, None)):
             asked = {"origin": origin, "access-control-request-method": "POST"}
-            asked["access-control-request-headers"] = "authorization,content-type"
+            asked["access-control-request-headers"] = ",".join(HEEDED)
             before = await server.http.options("/v1/plan", headers=asked)
+            assert before.is_success is bool(allowed)
             assert before.headers.get("access-control-allow-origin") == allowed
             reply = await server.http.get("/v1/subjects", headers={"origin": origin})
             assert reply.headers.get("access-control-allow-origin") == allowed

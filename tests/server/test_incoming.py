@@ -106,7 +106,7 @@ async def test_stopping_refuses_what_has_not_arrived(
 ) -> None:
     async with new_server(fakes, settings_of()) as server:
         async with half_sent(server, "/v1/plan") as reader:
-            while not server.app.service.awaited:
+            while not server.app.service._arrivals:
                 await settle()
             server.app.stopping.set()
             status, body = refusal(await reader.read())
