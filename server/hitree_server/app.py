@@ -10,6 +10,7 @@ new calls; those that run end with the old ones.
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import os
 import signal
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
-from hitree.errors import HiTreeError, PortBusy
+from hitree.errors import HiTreeError, InvalidInput, PortBusy
 from hitree_server import logs
 from hitree_server.backend import load, load_all
 from hitree_server.http import door, untraced
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 
 HEALTH_SECONDS = 1.0  # between two looks at the engine for the gRPC health service
 LAST_WORDS_SECONDS = 0.5  # for streams that were broken off to tell so
+# What opening a port fails with where the host is no address, or one of another machine.
+NO_ADDRESS = (errno.EADDRNOTAVAIL, socket.EAI_NONAME, socket.EAI_AGAIN, socket.EAI_FAIL)
 BACKLOG = 2048
 YOUNG = 50_000  # objects more than were freed, before the collector looks at the young ones
 
@@ -257,11 +260,17 @@ def listen(host: str, port: int) -> socket.socket:
 
     Raises:
         PortBusy: the port is taken.
+        InvalidInput: this machine has no such address.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as exc:
+        if exc.errno in NO_ADDRESS:
+            raise InvalidInput(
+                f"the host {host!r} is no address of this machine; choose another "
+                "with --host or HITREE_HOST: 127.0.0.1 for this machine alone, 0.0.0.0 for others"
+            ) from exc
         raise PortBusy(
             f"the HTTP port {port} on {host} cannot be opened ({os.strerror(exc.errno or 0)}); "
             "stop what listens there, or choose another with --http-port or HITREE_HTTP_PORT",

@@ -63,6 +63,12 @@ async def test_busy_http_port_is_refused_before_anything_starts(
     assert app.grpc_port == 0
 
 
+@pytest.mark.parametrize("host", ["999.9.9.9", "192.0.2.1"])
+def test_a_host_that_is_none_of_ours_is_no_busy_port(host: str) -> None:
+    with pytest.raises(InvalidInput, match=f"host '{host}' is no address of this machine"):
+        listen(host, 0)
+
+
 async def test_busy_grpc_port_is_refused_before_the_bundle_is_loaded(
     fakes: Fakes, settings: Settings
 ) -> None:
