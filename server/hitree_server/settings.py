@@ -101,7 +101,10 @@ def bundle_path(settings: Settings) -> Path:
 
 
 def _explain(exc: ValidationError) -> str:
-    errors = [(".".join(map(str, error["loc"])), error["msg"]) for error in exc.errors()]
+    errors = [
+        (".".join(map(str, error["loc"])), error["msg"].removeprefix("Value error, "))
+        for error in exc.errors()
+    ]
     known = ", ".join(Settings.model_fields)
     return (
         "; ".join(f"setting {name}: {message}" if name else message for name, message in errors)

@@ -109,7 +109,7 @@ def test_files_that_do_not_fit_are_refused(files: dict[str, Any], clients: Path)
     ],
 )
 def test_half_a_setting_is_refused(given: dict[str, str], message: str) -> None:
-    with pytest.raises(InvalidInput, match=message):
+    with pytest.raises(InvalidInput, match=f"^{message}"):
         Settings.of(**given)
 
 
