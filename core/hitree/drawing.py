@@ -77,8 +77,8 @@ class Drawing:
             low, high = -LIMITS.frame_margin, FRAME + LIMITS.frame_margin
             if stroke.min() < low or stroke.max() > high:
                 raise OutOfFrame(
-                    f"stroke {index} of the {noun} reaches from {stroke.min():.0f} to "
-                    f"{stroke.max():.0f}; the frame is 0 to {FRAME} and coordinates may lie "
+                    f"stroke {index} of the {noun} reaches from {stroke.min()} to "
+                    f"{stroke.max()}; the frame is 0 to {FRAME} and coordinates may lie "
                     f"between {low} and {high}; scale the drawing into the frame"
                 )
         return self

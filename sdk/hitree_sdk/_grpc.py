@@ -17,6 +17,7 @@ from hitree.errors import (
     BY_GRPC_CODE,
     BY_REASON,
     Cancelled,
+    DeadlineExceeded,
     HiTreeError,
     InternalError,
     Unavailable,
@@ -177,6 +178,8 @@ def error_of(exc: grpc.RpcError) -> HiTreeError:
         )
     elif cls is Unavailable and not info.reason:  # nobody of ours said it
         message = f"the service cannot be reached ({message}); check HITREE_URL and that it runs"
+    elif cls is DeadlineExceeded and not info.reason:
+        message = f"the call took longer than its timeout ({message}); give more time"
     return cls(
         message,
         details=dict(info.metadata),

@@ -62,6 +62,11 @@ def test_check_has_an_error_of_its_own_for_each_fault(drawing, error):
     assert "canvas" in caught.value.message
 
 
+def test_a_coordinate_just_outside_is_told_as_it_is():
+    with pytest.raises(errors.OutOfFrame, match=r"from -1024\.25 to 12\.5;"):
+        Drawing.of([[[-1024.25, 0], [1, 12.5]]]).check()
+
+
 def test_check_returns_what_is_fine():
     drawing = Drawing.of([LINE, [[7, 7]]])  # a dot beside a line is legal
     assert drawing.check() is drawing

@@ -165,7 +165,7 @@ async def test_errors_are_typed(
 
 async def test_the_deadline(twin: Twin, url: str) -> None:
     client = twin.connect(url)
-    with pytest.raises(errors.DeadlineExceeded):
+    with pytest.raises(errors.DeadlineExceeded, match=r"its timeout .*; give more time"):
         await twin.call(client, "plan", "draw something slow", timeout=0.1)
     await twin.call(client, "close")
 
