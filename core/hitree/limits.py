@@ -13,6 +13,10 @@ class Limits:
     canvas_points: int = 2_000  # points of such a canvas
     text_characters: int = 500  # characters of a prompt, an instruction, an id that comes back
     plan_nodes: int = 64  # nodes of a plan
+    max_depth: int = 64  # levels of a plan below its root
+    expansions: int = 64  # sampled and ranked for each node of a plan
+    n_best: int = 16  # descriptions of one segment
+    score_items: int = 64  # instructions to score in one request
     message_bytes: int = 4 * 1024 * 1024  # bytes of one message
     candidates: int = 16  # drawings made and ranked for one request
     sessions_per_key: int = 8  # live sessions of one API key

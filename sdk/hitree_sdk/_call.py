@@ -34,7 +34,6 @@ DrawingLike = Sketch | Drawing | Sequence["ArrayLike"]
 """A sketch, a drawing, or its strokes: a sequence of (N, 2) arrays or lists of [x, y], units."""
 
 HOTTEST = 2.0
-_UINT32 = 2**32 - 1
 _UINT64 = 2**64 - 1
 
 
@@ -132,7 +131,7 @@ def describe_request(
         start=first,
         end=last,
         subject=_subject(drawing, subject),
-        n_best=_whole(n_best, "n_best", 1, _UINT32) or 1,
+        n_best=_whole(n_best, "n_best", 1, LIMITS.n_best) or 1,
     )
 
 
@@ -143,8 +142,10 @@ def score_request(drawing: DrawingLike, items: Iterable[Spanned]) -> pb.ScoreReq
     for item in items:
         start, end = _span(item.start, item.end, len(wire.strokes))
         request.items.add(start=start, end=end, text=check_text(item.text, "instruction"))
-    if not request.items:
-        raise InvalidInput("there is nothing to score; give at least one item")
+    if not 1 <= len(request.items) <= LIMITS.score_items:
+        raise InvalidInput(
+            f"there are {len(request.items)} items to score; give 1 to {LIMITS.score_items}"
+        )
     return request
 
 

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 MOST_NODES = 12  # where the caller sets none: as many as a person reads at a glance
 PRUNE = 0.0  # log-odds of a step from which it is worth a node, where the bundle sets none
 OPTIONS = 4  # descriptions of a node to choose from
-N_BEST = 16  # descriptions of one segment
 
 
 class AnnotatorModels(Protocol):
@@ -106,8 +105,8 @@ class Annotator:
             InvalidInput: no such segment, or ``n_best`` beyond the limit.
         """
         drawing.check()
-        if not 0 <= n_best <= N_BEST:
-            raise InvalidInput(f"n_best is {n_best}; send 1 to {N_BEST}")
+        if not 0 <= n_best <= LIMITS.n_best:
+            raise InvalidInput(f"n_best is {n_best}; send 1 to {LIMITS.n_best}")
         spans = _spans(drawing, [(start, end)])
         subject, _ = self._subject(drawing, subject)
         return self._models.describe(drawing, spans, subject, n_best=n_best or 1)[0]
@@ -120,9 +119,9 @@ class Annotator:
             InvalidInput: no items, too many, no such segment, or a text that is none.
         """
         drawing.check()
-        if not 1 <= len(items) <= LIMITS.plan_nodes:
+        if not 1 <= len(items) <= LIMITS.score_items:
             raise InvalidInput(
-                f"there are {len(items)} items to score; send 1 to {LIMITS.plan_nodes}"
+                f"there are {len(items)} items to score; send 1 to {LIMITS.score_items}"
             )
         texts = [check_text(item.text, "instruction") for item in items]
         segments = self._models.embed_segments(
@@ -134,7 +133,7 @@ class Annotator:
     def _subject(self, drawing: Drawing, subject: str) -> tuple[str, float]:
         """The subject that was given, or the most probable one and how probable it is."""
         if subject:
-            found = self._models.recognise(subject)
+            found = self._models.recognise(check_text(subject, "subject"))
             return found.subject, found.confidence
         probabilities = self._models.classify(drawing)
         best = int(probabilities.argmax())

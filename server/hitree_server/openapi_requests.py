@@ -9,8 +9,7 @@ from __future__ import annotations
 from typing import Any  # JSON
 
 from hitree.limits import LIMITS
-from hitree_server.annotator import N_BEST
-from hitree_server.planner import MAX_EXPANSIONS, MAX_TEMPERATURE
+from hitree_server.planner import MAX_TEMPERATURE
 
 Json = dict[str, Any]
 
@@ -25,8 +24,8 @@ FIELDS: dict[str, Json] = {
     "Plan.nodes": {"minItems": 1, "maxItems": LIMITS.plan_nodes},
     "Node.text": _WORDS,
     "PlanRequest.prompt": _WORDS,
-    "PlanOptions.expansions": {"maximum": MAX_EXPANSIONS},
-    "PlanOptions.max_depth": _NODES,
+    "PlanOptions.expansions": {"maximum": LIMITS.expansions},
+    "PlanOptions.max_depth": {"maximum": LIMITS.max_depth},
     "PlanOptions.max_nodes": _NODES,
     "PlanOptions.temperature": {"minimum": 0, "maximum": MAX_TEMPERATURE},
     "DrawRequest.prompt": _WORDS,
@@ -36,8 +35,8 @@ FIELDS: dict[str, Json] = {
     "AnnotateRequest.subject": _TEXT,
     "AnnotateRequest.max_nodes": _NODES,
     "DescribeRequest.subject": _TEXT,
-    "DescribeRequest.n_best": {"maximum": N_BEST},
-    "ScoreRequest.items": {"minItems": 1, "maxItems": LIMITS.plan_nodes},
+    "DescribeRequest.n_best": {"maximum": LIMITS.n_best},
+    "ScoreRequest.items": {"minItems": 1, "maxItems": LIMITS.score_items},
     "ScoreItem.text": _WORDS,
 }
 """More keywords of a field's schema."""

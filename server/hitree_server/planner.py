@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from hitree_server.subjects import Recognition
 
 EXPANSIONS = 24  # sampled for each node
-MAX_EXPANSIONS = 64
 MAX_DEPTH = 2  # levels below the root
 MAX_NODES = 24  # still readable, and drawn within the points of one request
 TEMPERATURE = 0.7
@@ -71,8 +70,8 @@ class PlanSettings:
         Raises:
             InvalidInput: an option is out of its range.
         """
-        _within("expansions", self.expansions, 1, MAX_EXPANSIONS)
-        _within("max_depth", self.max_depth, 1, LIMITS.plan_nodes)
+        _within("expansions", self.expansions, 1, LIMITS.expansions)
+        _within("max_depth", self.max_depth, 1, LIMITS.max_depth)
         _within("max_nodes", self.max_nodes, 1, LIMITS.plan_nodes)
         if not 0 < self.temperature <= MAX_TEMPERATURE:  # NaN fails too
             raise InvalidInput(

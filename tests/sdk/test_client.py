@@ -224,6 +224,15 @@ async def test_closing(twin: Twin) -> None:
     assert script.closed == 1
 
 
+async def test_messages_tell_the_limits(twin: Twin) -> None:
+    client = twin.client(Script([]))
+    with pytest.raises(errors.InvalidInput, match="n_best is 17; give a whole number from 1 to 16"):
+        await twin.call(client, "describe", STROKES, 0, 1, n_best=17)
+    items = [hitree_sdk.ScoreItem(0, 1, "add a leg")] * 65
+    with pytest.raises(errors.InvalidInput, match="there are 65 items to score; give 1 to 64"):
+        await twin.call(client, "score", STROKES, items)
+
+
 async def test_a_closed_client_calls_nobody(twin: Twin) -> None:
     begin = "__next__" if isinstance(twin, SyncTwin) else "__anext__"
     script = Script([wired(drawing_events())])

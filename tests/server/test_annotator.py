@@ -140,6 +140,11 @@ def test_a_node_says_something_else_than_the_one_above():
     ]
 
 
+def test_a_subject_without_words_is_named_in_the_error():
+    with pytest.raises(EmptyPrompt, match="the subject holds no words"):
+        Annotator(FakeModels()).annotate(drawing(3), subject=" ")
+
+
 def test_the_root_is_described_where_that_names_the_subject():
     models = FakeModels()
     plain = models.describe
