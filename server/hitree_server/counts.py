@@ -89,8 +89,8 @@ def _check_leaves(nodes: Sequence[Any]) -> None:
 
 
 def _check_items(items: Sequence[Any]) -> None:
-    if len(items) > LIMITS.plan_nodes:
-        raise InvalidInput(f"there are {len(items)} items to score; send 1 to {LIMITS.plan_nodes}")
+    if len(items) > LIMITS.score_items:
+        raise InvalidInput(f"there are {len(items)} items to score; send 1 to {LIMITS.score_items}")
 
 
 _CHECKS: dict[tuple[str, ...], _Check] = {
