@@ -41,6 +41,7 @@ from hitree_server.incoming import (
 from hitree_server.metrics import CONTENT_TYPE
 from hitree_server.openapi import LAST_EVENT_ID, REQUEST_ID, TIMEOUT, Operation
 from hitree_server.sse import EventStream, Place, framed
+from hitree_server.tracing import TRACE
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # of BentoML's own imports
@@ -98,7 +99,7 @@ OPERATIONS = (
 HEEDED = (
     AUTHORIZATION,
     "content-type",
-    "traceparent",
+    TRACE,
     REQUEST_ID,
     TIMEOUT,
     LAST_EVENT_ID,

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from hitree.errors import HiTreeError
     from hitree.events import Finished
 
+TRACE = "traceparent"  # the header that names a caller's span (W3C)
+
 _TRACER = trace.get_tracer("hitree_server")
 _NOBODY = Context()  # names no span
 
@@ -35,7 +37,7 @@ class Trace:
 
     @classmethod
     def of(cls, headers: Mapping[str, str]) -> Trace:
-        """Below the span that a caller's headers name (W3C ``traceparent``), if they do."""
+        """Below the span that a caller's headers name (`TRACE`), if they do."""
         return cls(propagate.extract(headers))
 
     def begin(self, method: str, **facts: str) -> None:

@@ -16,6 +16,7 @@ from hitree.v1 import hitree_pb2 as pb
 from hitree.v1 import hitree_pb2_grpc as pb_grpc
 from hitree_server.calls import Call, observed
 from hitree_server.rpc.errors import REQUEST_ID, abort
+from hitree_server.tracing import TRACE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
@@ -30,7 +31,6 @@ _Request = TypeVar("_Request")
 _Reply = TypeVar("_Reply")
 
 AUTHORIZATION = "authorization"
-TRACE = "traceparent"
 
 
 class HiTreeServicer(pb_grpc.HiTreeServicer):
