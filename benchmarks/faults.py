@@ -242,7 +242,7 @@ async def broken(stage: Stage) -> Fault:
 
 
 async def _on_a_faulty_device(stage: Stage, name: str, count: int) -> Fault:
-    soon = stage.args.points // 8  # steps, each of some points: half of the drawings are made
+    soon = stage.args.points // 8  # steps, each of some points: half of each drawing is made
     command = (sys.executable, str(FAULTY), str(soon), str(count))
     (server,) = stage.serve(command=command)
     seen = await stage.crowd(stage.seeds, server.address).seen()

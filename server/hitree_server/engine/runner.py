@@ -96,7 +96,8 @@ class Runner:
         """Apply who joins and leaves, compute one step of who runs, and turn to other leaves.
 
         Raises:
-            StepError: the device could not; the rows of the others hold what they held before.
+            StepError: the device could not; every live row holds what it held before, but maybe
+                those that went ahead.
         """
         slots.arrange(step)
         n = len(step.running)

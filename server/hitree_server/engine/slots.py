@@ -143,9 +143,10 @@ class Slots:
         """Move rows to where nobody's are."""
         if not source:
             return
+        rows, places = np.array(source), np.array(to)
         for column in self._columns:
-            column[to] = column[source]
-        self._store.move(np.array(source), np.array(to))
+            column[places] = column[rows]
+        self._store.move(rows, places)
         for old, new in zip(source, to, strict=True):
             self.owners[new] = self.owners[old]
             self._row[self.owners[new]] = new

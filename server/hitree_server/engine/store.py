@@ -166,9 +166,9 @@ class DeviceStore:
 
     def keep(self, rows: int) -> None:
         """Take of what the last step wrote the first ``rows``; the others are as they were."""
-        wrote, to = self._buffers[1 - self.side], self._buffers[self.side]
-        places = {t.output: to[t.name][:rows] for t in self._tensors}
-        self._memory.gather(self._still[:rows], wrote, self._columns(), places)
+        wrote, state = self._buffers[1 - self.side], self.state
+        to = {t.output: state[t.name][:rows] for t in self._tensors}
+        self._memory.gather(self._still[:rows], wrote, self._columns(), to)
 
     def settle(self) -> None:
         """Carry out what was done to rows.
